@@ -1,0 +1,72 @@
+"""Argument checks shared by the package: each names the argument, the value it got and what would do."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from numbers import Integral
+
+import torch
+
+__all__ = ["positive_int", "image_shape", "one_of", "channel_inputs", "image_inputs", "uint8_images"]
+
+
+def positive_int(name: str, value: object) -> int:
+    """Return ``value`` as an ``int``; TypeError for anything but an integer, ValueError below 1."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be a positive integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value}")
+    return int(value)
+
+
+def image_shape(shape: object, name: str = "shape") -> tuple[int, int, int]:
+    """Return ``shape`` as ``(channels, height, width)`` of positive integers."""
+    if not isinstance(shape, Sequence) or isinstance(shape, str):
+        raise TypeError(f"{name} must be a sequence (channels, height, width), got {shape!r}")
+    if len(shape) != 3:
+        raise ValueError(f"{name} must be (channels, height, width), got {tuple(shape)}")
+    channels, height, width = (positive_int(f"{name}[{i}]", size) for i, size in enumerate(shape))
+    return channels, height, width
+
+
+def one_of(name: str, value: object, choices: Collection[str]) -> str:
+    """Return ``value`` if it is one of ``choices``, else raise a ValueError that lists them."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(sorted(choices))}; got {value!r}")
+    return value
+
+
+def channel_inputs(inputs: torch.Tensor, num_channels: int) -> None:
+    """Check that ``inputs`` are floating point of shape (B, num_channels, h, w), any h and w."""
+    _floating(inputs)
+    if inputs.dim() != 4 or inputs.shape[1] != num_channels:
+        raise ValueError(
+            f"inputs must have shape (B, {num_channels}, h, w), got {tuple(inputs.shape)}; "
+            "the layer was built for that number of channels"
+        )
+
+
+def image_inputs(inputs: torch.Tensor, shape: tuple[int, ...]) -> None:
+    """Check that ``inputs`` are floating point of shape (B, *shape)."""
+    _floating(inputs)
+    if tuple(inputs.shape[1:]) != shape:
+        expected = ", ".join(map(str, ("B", *shape)))
+        raise ValueError(f"inputs must have shape ({expected}), got {tuple(inputs.shape)}")
+
+
+def uint8_images(images: torch.Tensor) -> None:
+    """Check that ``images`` are uint8 of shape (B, c, h, w)."""
+    if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
+        got = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
+        raise TypeError(
+            f"images must be a uint8 tensor with values 0 to 255, got {got}; "
+            "scaled float images go back by (images * 255).round().to(torch.uint8)"
+        )
+    if images.dim() != 4:
+        raise ValueError(f"images must have shape (B, channels, height, width), got {tuple(images.shape)}")
+
+
+def _floating(inputs: torch.Tensor) -> None:
+    if not isinstance(inputs, torch.Tensor) or not inputs.is_floating_point():
+        got = inputs.dtype if isinstance(inputs, torch.Tensor) else type(inputs).__name__
+        raise TypeError(f"inputs must be a floating point tensor, got {got}; uint8 images enter through a dequantizer")

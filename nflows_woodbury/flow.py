@@ -1,0 +1,230 @@
+"""An image flow: one chain of transforms from uint8 images to flat noise, inside an nflows ``Flow``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import log, prod
+
+import torch
+from nflows.distributions.base import Distribution
+from nflows.distributions.normal import StandardNormal
+from nflows.flows.base import Flow
+from nflows.transforms.base import Transform
+from torch import Tensor, nn
+
+from nflows_woodbury.checks import image_shape, positive_int, uint8_images
+from nflows_woodbury.nets import channel_halves
+from nflows_woodbury.transforms import ActNorm, Chain, Multiscale, SplitPrior, Squeeze, TopPrior, UniformDequantize
+from nflows_woodbury.transforms.chain import initialize
+
+__all__ = ["ImageFlow", "image_flow"]
+
+Shape = tuple[int, int, int]
+Part = Callable[[Shape], Transform]
+
+
+class ImageFlow(Flow):
+    """An nflows ``Flow`` over uint8 images whose ``forward`` is bits per dimension.
+
+    ``log_prob``, ``sample``, ``sample_and_log_prob`` and ``transform_to_noise`` keep nflows' signatures and meaning.
+    Usually made by :func:`image_flow`.
+
+    Args:
+        transform: uint8 images ``(B, c, h, w)`` to flat noise ``(B, c h w)``.
+        distribution: nflows distribution of the flat noise.
+        embedding_net: maps the context that is passed in to the context that the transforms get; None passes it on.
+        shape: ``(c, h, w)`` of the images.
+    """
+
+    def __init__(
+        self,
+        transform: Transform,
+        distribution: Distribution,
+        embedding_net: nn.Module | None = None,
+        *,
+        shape: Sequence[int],
+    ) -> None:
+        super().__init__(transform, distribution, embedding_net)
+        self.shape = image_shape(shape)
+
+    def forward(self, images: Tensor, context: Tensor | None = None) -> Tensor:
+        """Bits per dimension of uint8 images ``(B, c, h, w)``: ``-log_prob / (c h w log 2)``, shape ``(B,)``.
+
+        With uniform dequantization one draw of the noise gives an unbiased estimate of an upper bound on the
+        negative log-likelihood per dimension, in bits.
+        """
+        return -self.log_prob(images, context) / (prod(self.shape) * log(2))
+
+    @torch.no_grad()
+    def initialize(self, images: Tensor, context: Tensor | None = None) -> None:
+        """Start the layers that start from data (ActNorm) on one batch of uint8 images; call it once, before training."""
+        self._check(images)
+        initialize(self._transform, images, self._embedding_net(context))
+
+    def transform_to_noise(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
+        """Flat noise ``(B, c h w)`` of uint8 images; :meth:`transform_from_noise` goes back."""
+        self._check(inputs)
+        noise: Tensor = super().transform_to_noise(inputs, context)
+        return noise
+
+    @torch.no_grad()
+    def transform_from_noise(self, noise: Tensor, context: Tensor | None = None) -> Tensor:
+        """Uint8 images ``(B, c, h, w)`` of flat noise ``(B, c h w)``."""
+        images: Tensor = self._transform.inverse(noise, context=self._embedding_net(context))[0]
+        return images
+
+    @torch.no_grad()
+    def sample(
+        self,
+        num_samples: int,
+        context: Tensor | None = None,
+        batch_size: int | None = None,
+        *,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """Draw uint8 images.
+
+        Args:
+            num_samples: images to draw, for each row of the context if there is one.
+            context: ``(C, ...)`` or None.
+            batch_size: images per context row that are drawn at a time; None draws all at once.
+            temperature: factor on the base's noise, meant for zero-mean bases; below 1 gives likelier, plainer images.
+
+        Returns:
+            ``(num_samples, c, h, w)``, or ``(C, num_samples, c, h, w)`` with context.
+
+        Raises:
+            ValueError, TypeError: for a bad count or temperature.
+            NotImplementedError: if the base cannot sample this way (nflows' ``DiagonalNormal`` and ``MADEMoG`` without
+                context); its log-density works all the same.
+        """
+        remaining = positive_int("num_samples", num_samples)
+        batch_size = remaining if batch_size is None else positive_int("batch_size", batch_size)
+        if not temperature >= 0:
+            raise ValueError(f"temperature must be at least 0, got {temperature}")
+        batches = []
+        while remaining > 0:
+            noise, rows = self._noise(min(batch_size, remaining), context)
+            batches.append(self._transform.inverse(temperature * noise, context=rows)[0])
+            remaining -= batch_size
+        if context is None:
+            return torch.cat(batches)
+        return torch.cat([images.unflatten(0, (context.shape[0], -1)) for images in batches], 1)
+
+    @torch.no_grad()
+    def sample_and_log_prob(self, num_samples: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Draw uint8 images, with the log-density of the dequantized points that they are the floor of.
+
+        Shapes as in :meth:`sample`; the log-densities without the image axes.
+        """
+        noise, rows = self._noise(positive_int("num_samples", num_samples), context)
+        images, logabsdet = self._transform.inverse(noise, context=rows)
+        log_prob = self._distribution.log_prob(noise, context=rows) - logabsdet
+        if context is None:
+            return images, log_prob
+        return images.unflatten(0, (context.shape[0], -1)), log_prob.unflatten(0, (context.shape[0], -1))
+
+    def _log_prob(self, inputs: Tensor, context: Tensor | None) -> Tensor:
+        self._check(inputs)
+        log_prob: Tensor = super()._log_prob(inputs, context)
+        return log_prob
+
+    def _noise(self, num_samples: int, context: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Noise of the base in the flow's dtype, (rows, D), and the embedded context of each row."""
+        rows = self._embedding_net(context)
+        try:
+            noise = self._distribution.sample(num_samples, rows)
+        except (NotImplementedError, AttributeError) as error:
+            name = type(self._distribution).__name__
+            raise NotImplementedError(
+                f"the base {name} cannot sample {'without' if rows is None else 'with'} context; its log_prob works, "
+                "and StandardNormal samples either way (the learned priors already give mean and scale)"
+            ) from error
+        if rows is not None:
+            noise, rows = noise.flatten(0, 1), rows.repeat_interleave(num_samples, 0)
+        return noise.to(next(self.parameters(), noise).dtype), rows
+
+    def _check(self, images: Tensor) -> None:
+        uint8_images(images)
+        if tuple(images.shape[1:]) != self.shape:
+            raise ValueError(f"images must have shape (B, {', '.join(map(str, self.shape))}), got {tuple(images.shape)}")
+
+
+def image_flow(
+    shape: Sequence[int],
+    *,
+    levels: int,
+    steps: int,
+    mixing: Part | Sequence[Part],
+    coupling: Part | Sequence[Part],
+    base: Callable[[int], Distribution] = lambda num_features: StandardNormal((num_features,)),
+    dequantize: Transform | None = None,
+    context_features: int | None = None,
+    embedding_net: nn.Module | None = None,
+) -> ImageFlow:
+    """Put a multiscale image flow together from parts.
+
+    ``dequantize -> levels x (Squeeze -> steps x (ActNorm -> mixing -> coupling) -> SplitPrior) -> base``; the last
+    level ends in :class:`TopPrior` and becomes latent whole.
+
+    Args:
+        shape: ``(c, H, W)`` of the uint8 images; ``H`` and ``W`` divisible by ``2^levels``.
+        levels: number of levels.
+        steps: flow steps per level.
+        mixing: ``(c, h, w) -> Transform``, called for each step with the shape at its level, such as
+            ``partial(WoodburyTransform, ranks=(8, 16))`` or ``lambda shape: OneByOneConvolution(shape[0])``; or one
+            such constructor for each level.
+        coupling: likewise, such as ``partial(AffineCoupling, hidden_channels=512)``.
+        base: ``num_features -> Distribution`` over the flat latents, nflows' ``StandardNormal`` by default.
+        dequantize: transform from uint8 images to floats, ``UniformDequantize(8)`` by default.
+        context_features: features of the (embedded) context that the learned priors take; couplings get theirs by
+            ``partial(AffineCoupling, ..., context_features=...)``. None makes the priors ignore context.
+        embedding_net: see :class:`ImageFlow`.
+
+    Returns:
+        An :class:`ImageFlow`; call its ``initialize`` on a batch of images before training.
+
+    Raises:
+        ValueError, TypeError: for a size that ``2^levels`` does not divide, or constructors that do not match the
+            levels.
+
+    >>> import torch
+    >>> from functools import partial
+    >>> from nflows_woodbury import AffineCoupling, WoodburyTransform, image_flow
+    >>> flow = image_flow((3, 16, 16), levels=2, steps=1, mixing=partial(WoodburyTransform, ranks=(4, 4)),
+    ...                   coupling=partial(AffineCoupling, hidden_channels=8))
+    >>> images = torch.randint(256, (5, 3, 16, 16), dtype=torch.uint8)
+    >>> flow.initialize(images)
+    >>> flow(images).shape, flow.sample(2, temperature=0.7).dtype
+    (torch.Size([5]), torch.uint8)
+    """
+    channels, height, width = shape = image_shape(shape)
+    levels, steps = positive_int("levels", levels), positive_int("steps", steps)
+    if height % 2**levels or width % 2**levels:
+        raise ValueError(
+            f"shape must have height and width divisible by 2^levels = {2**levels}, got {height} x {width}; "
+            "use fewer levels or crop the images"
+        )
+    mixings, couplings = _per_level("mixing", mixing, levels), _per_level("coupling", coupling, levels)
+    parts, shapes = [], []
+    for level in range(levels):
+        channels, height, width = 4 * channels, height // 2, width // 2
+        level_shape = channels, height, width
+        chain: list[Transform] = [Squeeze()]
+        for _ in range(steps):
+            chain.append(Chain([ActNorm(channels), mixings[level](level_shape), couplings[level](level_shape)]))
+        prior = TopPrior if level == levels - 1 else SplitPrior
+        chain.append(prior(level_shape, context_features=context_features))
+        parts.append(Chain(chain))
+        shapes.append(level_shape)
+        channels = channel_halves(channels)[0]
+    transform = Chain([dequantize if dequantize is not None else UniformDequantize(), Multiscale(parts, shapes)])
+    return ImageFlow(transform, base(prod(shape)), embedding_net, shape=shape)
+
+
+def _per_level(name: str, part: Part | Sequence[Part], levels: int) -> Sequence[Part]:
+    if callable(part):
+        return [part] * levels
+    if len(part) != levels or not all(map(callable, part)):
+        raise ValueError(f"{name} must be a constructor or {levels} of them, one for each level, got {part!r}")
+    return part

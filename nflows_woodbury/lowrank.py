@@ -1,0 +1,118 @@
+r"""Low-rank updates of the identity, :math:`A = I_n + U V` with :math:`U: n \times d` and :math:`V: d \times n`.
+
+Everything rests on two identities for the capacitance :math:`C = I_d + V U`:
+
+.. math::
+
+    (I_n + U V)^{-1} = I_n - U C^{-1} V, \qquad \det(I_n + U V) = \det C
+
+(Woodbury's matrix identity and Sylvester's determinant identity). Both hold for ranks above ``n`` too, where
+:math:`I_n + U V` itself is the smaller matrix, and the push-through identity
+:math:`(I_n + U V)^{-1} U = U (I_d + V U)^{-1}` says that either matrix serves for the inverse. So the inverse of
+a low-rank update is a low-rank update with the factors :math:`-U C^{-1}` and :math:`V`, and costs what the
+forward map costs: ``O(d n)`` per vector after ``O(d^2 n + d^3)`` once.
+
+Pure functions on tensors; the modules that hold the factors are in :mod:`nflows_woodbury.transforms`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "STARTS",
+    "apply",
+    "cancelling_start",
+    "capacitance",
+    "inverse_factors",
+    "logabsdet",
+    "paper_start",
+    "reflection_start",
+]
+
+
+def capacitance(U: Tensor, V: Tensor) -> Tensor:
+    """The smaller of ``I_d + V U`` and ``I_n + U V``; both have the same determinant. Shape (m, m), m = min(n, d)."""
+    product = V @ U if U.shape[-1] <= U.shape[-2] else U @ V
+    return product + torch.eye(product.shape[-1], dtype=product.dtype, device=product.device)
+
+
+def logabsdet(U: Tensor, V: Tensor) -> Tensor:
+    """``log |det(I_n + U V)|`` by Sylvester's identity; a scalar, -inf where the update is singular."""
+    return torch.linalg.slogdet(capacitance(U, V)).logabsdet
+
+
+def inverse_factors(U: Tensor, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Factors ``(U', V')`` with ``I + U' V' = (I + U V)^-1``, and ``log |det(I + U V)|``, from one LU factorisation."""
+    factors, pivots, _ = torch.linalg.lu_factor_ex(capacitance(U, V))
+    # Push-through: U C^-1 from the right where C = I_d + V U, C^-1 U from the left where C = I_n + U V.
+    solved = torch.linalg.lu_solve(factors, pivots, U, left=U.shape[-1] > U.shape[-2])
+    return -solved, V, factors.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
+
+
+def apply(inputs: Tensor, U: Tensor, V: Tensor) -> Tensor:
+    """``(I + U V)`` on the second axis of ``inputs``, shape (P, n, m); the same shape comes back.
+
+    Costs ``2 d n`` multiplications per vector through the factors, or ``n^2`` through the dense matrix where that
+    is cheaper (``n <= 2 d``).
+    """
+    batch, n, m = inputs.shape
+    if m == 1:  # vectors lie contiguously: one matrix product over all of them, from the right
+        return _apply_rows(inputs.squeeze(-1), U, V).unsqueeze(-1)
+    if n <= 2 * U.shape[-1]:
+        return torch.matmul(_dense(U, V), inputs)
+    return torch.baddbmm(inputs, U.expand(batch, -1, -1), torch.matmul(V, inputs))
+
+
+def _apply_rows(rows: Tensor, U: Tensor, V: Tensor) -> Tensor:
+    if rows.shape[-1] <= 2 * U.shape[-1]:
+        return rows @ _dense(U, V).mT
+    return torch.addmm(rows, rows @ V.mT, U.mT)
+
+
+def _dense(U: Tensor, V: Tensor) -> Tensor:
+    return torch.addmm(torch.eye(U.shape[-2], dtype=U.dtype, device=U.device), U, V)
+
+
+# Starts: how the factors begin. Each maps (n, d) to (U, V) in the default dtype, drawn from torch's global generator.
+
+
+def paper_start(n: int, d: int) -> tuple[Tensor, Tensor]:
+    """Entries N(0, 0.01^2), as published (Lu and Huang 2020, section 6). Learns slowly: the gradient of ``U V`` is
+    as small as its factors."""
+    return 0.01 * torch.randn(n, d), 0.01 * torch.randn(d, n)
+
+
+def reflection_start(n: int, d: int) -> tuple[Tensor, Tensor]:
+    """The block reflection ``I - 2 Q Q^T`` with a random orthonormal ``Q``: orthogonal, log-det 0, factors of size one."""
+    Q = _orthonormal(n, min(n, d))
+    return _pad(-2 * Q, Q.mT.clone(), d)
+
+
+def cancelling_start(n: int, d: int, scale: float = 0.3) -> tuple[Tensor, Tensor]:
+    """``U = [a Q, a Q]``, ``V = [a Q^T; -a Q^T]``: exactly the identity, but with factors of size ``a = scale``.
+
+    ``Q`` has the largest number of columns that fits, ``min(n, d // 2)``.
+    """
+    Q = scale * _orthonormal(n, min(n, d // 2))
+    return _pad(torch.cat([Q, Q], 1), torch.cat([Q.mT, -Q.mT]), d)
+
+
+def _orthonormal(n: int, columns: int) -> Tensor:
+    return torch.linalg.qr(torch.randn(n, columns)).Q
+
+
+def _pad(U: Tensor, V: Tensor, d: int) -> tuple[Tensor, Tensor]:
+    """Surplus columns of U are small and random, the matching rows of V zero: they learn, and U V stays what it was."""
+    n, used = U.shape
+    return torch.cat([U, 0.01 * torch.randn(n, d - used)], 1), torch.cat([V, torch.zeros(d - used, n)])
+
+
+STARTS: dict[str, Callable[[int, int], tuple[Tensor, Tensor]]] = {
+    "paper": paper_start,
+    "reflection": reflection_start,
+    "cancelling": cancelling_start,
+}

@@ -1,0 +1,113 @@
+"""Names and settings: which mixing and coupling a name stands for, and a whole model as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from nflows.transforms.base import Transform
+
+from nflows_woodbury.checks import image_shape, one_of, positive_int
+from nflows_woodbury.flow import ImageFlow, Part, Shape, image_flow
+from nflows_woodbury.transforms import (
+    AdditiveCoupling,
+    AffineCoupling,
+    InvertibleConv1x1,
+    MEWoodburyTransform,
+    UniformDequantize,
+    WoodburyTransform,
+)
+
+__all__ = ["COUPLINGS", "MIXINGS", "FlowConfig", "paper_ranks"]
+
+#: name -> constructor from the ranks (dc, ds) of a level to a mixing for ``image_flow``
+MIXINGS: dict[str, Callable[[int, int], Part]] = {
+    "woodbury": lambda dc, ds: partial(WoodburyTransform, ranks=(dc, ds)),
+    "me-woodbury": lambda dc, ds: partial(_me_woodbury, dc=dc, ds=ds),
+    "conv1x1": lambda dc, ds: InvertibleConv1x1,
+    "conv1x1-plu": lambda dc, ds: partial(InvertibleConv1x1, parametrization="plu"),
+}
+
+#: name -> coupling constructor ``(shape, hidden_channels, context_features=)``
+COUPLINGS: dict[str, Callable[..., Transform]] = {
+    "affine": AffineCoupling,
+    "additive": AdditiveCoupling,
+}
+
+
+def _me_woodbury(shape: Shape, dc: int, ds: int) -> MEWoodburyTransform:
+    return MEWoodburyTransform(shape, ranks=(dc, min(ds, shape[1]), min(ds, shape[2])))
+
+
+def paper_ranks(levels: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The paper's ranks for a number of levels: those of channels, and those of pixels (or rows and columns).
+
+    Channels: 8 on the first two levels, 16 below. Pixels: 8 on the last level, or on the last two of four or more
+    levels, 16 above. (Lu and Huang 2020, appendix; the pattern is the same for all of its data sets.)
+
+    >>> paper_ranks(3)
+    ((8, 8, 16), (16, 16, 8))
+    """
+    last = 1 if levels < 4 else 2
+    return tuple(8 if i < 2 else 16 for i in range(levels)), tuple(8 if i >= levels - last else 16 for i in range(levels))
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """A model as data: what a checkpoint stores, and :meth:`build` makes a flow from.
+
+    Args:
+        shape: ``(c, H, W)`` of the images.
+        levels: levels of the multiscale architecture.
+        steps: flow steps per level.
+        mixing: a name in :data:`MIXINGS`.
+        coupling: a name in :data:`COUPLINGS`.
+        hidden_channels: hidden channels of the couplings.
+        bits: bits kept of each pixel.
+        num_classes: classes that the model is conditioned on, as a one-hot context, or 0.
+    """
+
+    shape: Shape = (3, 32, 32)
+    levels: int = 3
+    steps: int = 4
+    mixing: str = "woodbury"
+    coupling: str = "affine"
+    hidden_channels: int = 64
+    bits: int = 8
+    num_classes: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what the parts do not check themselves."""
+        object.__setattr__(self, "shape", image_shape(self.shape))
+        one_of("mixing", self.mixing, MIXINGS)
+        one_of("coupling", self.coupling, COUPLINGS)
+        positive_int("levels", self.levels)
+
+    def build(self) -> ImageFlow:
+        """A new flow with these settings, its parameters drawn from torch's global generator."""
+        context_features = self.num_classes or None
+        return image_flow(
+            self.shape,
+            levels=self.levels,
+            steps=self.steps,
+            mixing=[MIXINGS[self.mixing](dc, ds) for dc, ds in zip(*paper_ranks(self.levels), strict=True)],
+            coupling=partial(
+                COUPLINGS[self.coupling], hidden_channels=self.hidden_channels, context_features=context_features
+            ),
+            dequantize=UniformDequantize(self.bits),
+            context_features=context_features,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint or JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FlowConfig:
+        """The inverse of :meth:`to_dict`; ValueError names settings that this version does not know."""
+        unknown = set(values) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise ValueError(f"settings must be among {', '.join(cls.__dataclass_fields__)}; got {sorted(unknown)}")
+        return cls(**{**values, "shape": tuple(values["shape"])})

@@ -1,0 +1,50 @@
+"""What linear layers share: autocast off around their arithmetic, and one log-det for the whole batch."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from nflows.transforms.base import Transform
+from torch import Tensor
+
+__all__ = ["LinearTransform", "full_precision"]
+
+
+def full_precision(inputs: Tensor) -> AbstractContextManager[object]:
+    """A context in which autocast is off for the device of ``inputs``: invertible arithmetic keeps its dtype."""
+    device = inputs.device.type
+    if not torch.amp.is_autocast_available(device):  # such as meta
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
+
+
+class LinearTransform(Transform):
+    """A linear map whose log-det does not depend on its inputs.
+
+    Subclasses give ``_check(inputs)``, ``_map(inputs)`` and ``_inverse_map(inputs)``; the last two return the outputs
+    and the scalar ``log |det|`` of the map that they applied.
+    """
+
+    def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map data towards noise; ``context`` is accepted and not used."""
+        self._check(inputs)
+        with full_precision(inputs):
+            outputs, logabsdet = self._map(inputs)
+        return outputs, logabsdet.repeat(inputs.shape[0])
+
+    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map noise towards data; ``context`` is accepted and not used."""
+        self._check(inputs)
+        with full_precision(inputs):
+            outputs, logabsdet = self._inverse_map(inputs)
+        return outputs, logabsdet.repeat(inputs.shape[0])
+
+    def _check(self, inputs: Tensor) -> None:
+        raise NotImplementedError
+
+    def _map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def _inverse_map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError

@@ -1,0 +1,87 @@
+"""A chain of transforms that sums its log-dets in float32 or wider, and starts its layers from a batch of data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from nflows.transforms.base import Transform
+from torch import Tensor, nn
+
+__all__ = ["Chain", "initialize"]
+
+
+class Chain(Transform):
+    """Transforms applied one after the other, forward in the given order.
+
+    It differs from ``nflows.transforms.CompositeTransform`` in three ways: inputs may be uint8 (when the first
+    transform dequantizes), log-dets are summed in float32 or wider whatever the inputs' dtype, and it is a sequence
+    (``len``, indexing, iteration).
+
+    Args:
+        transforms: nflows transforms, data to noise. An empty chain is the identity.
+
+    Shapes: whatever the parts accept and return; ``logabsdet`` is ``(B,)``.
+
+    >>> import torch
+    >>> from nflows_woodbury.transforms import ActNorm, Chain, Squeeze
+    >>> outputs, logabsdet = Chain([Squeeze(), ActNorm(12)])(torch.zeros(5, 3, 8, 8))
+    >>> outputs.shape, logabsdet.shape
+    (torch.Size([5, 12, 4, 4]), torch.Size([5]))
+    """
+
+    def __init__(self, transforms: Iterable[Transform] = ()) -> None:
+        super().__init__()
+        self.transforms = nn.ModuleList(transforms)
+
+    def __len__(self) -> int:
+        return len(self.transforms)
+
+    def __getitem__(self, index: int) -> Transform:
+        return self.transforms[index]
+
+    def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Apply the transforms in order and sum their log-dets."""
+        return _cascade(self.transforms, inputs, context)
+
+    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Undo the transforms in reverse order and sum the log-dets of their inverses."""
+        return _cascade([transform.inverse for transform in reversed(self.transforms)], inputs, context)
+
+
+def _cascade(
+    maps: Iterable[Callable[..., tuple[Tensor, Tensor]]], inputs: Tensor, context: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    wide = torch.promote_types(inputs.dtype, torch.float32)
+    total = torch.zeros(inputs.shape[0], dtype=wide, device=inputs.device)
+    outputs = inputs
+    for apply in maps:
+        outputs, logabsdet = apply(outputs, context)
+        total = total + logabsdet  # out of place: promotes where a part is wider
+    return outputs, total
+
+
+@torch.no_grad()
+def initialize(module: nn.Module, inputs: Tensor, context: Tensor | None = None) -> None:
+    """Start every layer of ``module`` that has an ``initialize(inputs)`` from the data that reaches it.
+
+    Runs ``module(inputs, context)`` once; on its way each such layer (our :class:`ActNorm`) sets its parameters
+    before it is applied. Call it once, before training and before wrapping the module for several devices, with the
+    same batch on every rank.
+
+    Args:
+        module: a transform, or any module that calls its parts as modules, data to noise.
+        inputs: a batch that ``module`` accepts.
+        context: passed on to ``module``.
+    """
+
+    def start(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        layer.initialize(args[0])  # type: ignore[operator]
+
+    layers = [layer for layer in module.modules() if layer is not module and hasattr(layer, "initialize")]
+    hooks = [layer.register_forward_pre_hook(start) for layer in layers]
+    try:
+        nn.Module.__call__(module, inputs, context)
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,115 @@
+"""Coupling layers: one half of the channels sets the parameters of a map of the other half."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from nflows.transforms.base import Transform
+from torch import Tensor
+from torch.nn import functional as F
+
+from nflows_woodbury.checks import channel_inputs, image_shape
+from nflows_woodbury.nets import ConvNet, channel_halves, sum_pixels
+
+__all__ = ["AdditiveCoupling", "AffineCoupling", "Coupling"]
+
+
+class Coupling(Transform):
+    """The frame of a channel coupling: ``(x1, x2) -> (x1, f(x2; net(x1, context)))``.
+
+    A subclass sets ``num_parameters``, the parameters per entry of ``x2``, and gives ``_map`` and ``_inverse_map``,
+    ``(values, parameters) -> (values, log-derivatives)``, where ``parameters`` has shape
+    ``(B, num_parameters, channels, h, w)``.
+
+    Args:
+        shape: ``(c, h, w)`` with at least 2 channels; the first ``c - c // 2`` condition, the others are transformed.
+            Any ``h`` and ``w`` are accepted when called.
+        hidden_channels: of the conditioner, :class:`nflows_woodbury.nets.ConvNet`.
+        context_features: features of the context that the conditioner takes, or None to ignore context.
+    """
+
+    num_parameters: int
+
+    def __init__(self, shape: Sequence[int], hidden_channels: int, *, context_features: int | None = None) -> None:
+        super().__init__()
+        self.num_channels = image_shape(shape)[0]
+        self.halves = channel_halves(self.num_channels)
+        self.net = ConvNet(self.halves[0], hidden_channels, self.num_parameters * self.halves[1], context_features)
+
+    def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Transform the second half given the first."""
+        channel_inputs(inputs, self.num_channels)
+        fixed, values = inputs.split(self.halves, 1)
+        outputs, logabsdet = self._map(values, self._condition(fixed, context))
+        return torch.cat([fixed, outputs], 1), sum_pixels(logabsdet)
+
+    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Undo it: the first half came through unchanged."""
+        channel_inputs(inputs, self.num_channels)
+        fixed, values = inputs.split(self.halves, 1)
+        outputs, logabsdet = self._inverse_map(values, self._condition(fixed, context))
+        return torch.cat([fixed, outputs], 1), sum_pixels(logabsdet)
+
+    def _condition(self, fixed: Tensor, context: Tensor | None) -> Tensor:
+        return self.net(fixed, context).unflatten(1, (self.num_parameters, self.halves[1]))
+
+    def _map(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def _inverse_map(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+
+class AffineCoupling(Coupling):
+    r"""Affine coupling, :math:`y_2 = (x_2 + t) \odot \sigma(a + 2)` with ``(t, a) = net(x1)``.
+
+    The scale lies in (0, 1), as in Glow: the density's gradient stays bounded. The net starts at zero, so the
+    layer starts as a fixed scale. :math:`\log|\det J| = \sum \log\sigma(a + 2)`.
+
+    Args, shapes and errors as in :class:`Coupling`; inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``.
+
+    Reference: Dinh, Sohl-Dickstein and Bengio, Real NVP, ICLR 2017; Kingma and Dhariwal, Glow, NeurIPS 2018,
+    section 3.3 and its code.
+
+    >>> import torch
+    >>> outputs, logabsdet = AffineCoupling((12, 16, 16), hidden_channels=64)(torch.randn(4, 12, 16, 16))
+    >>> outputs.shape, logabsdet.shape
+    (torch.Size([4, 12, 16, 16]), torch.Size([4]))
+    """
+
+    num_parameters = 2
+
+    def _map(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        shift, log_scale = _shift_and_log_scale(parameters)
+        return (values + shift) * log_scale.exp(), log_scale
+
+    def _inverse_map(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        shift, log_scale = _shift_and_log_scale(parameters)
+        return values * (-log_scale).exp() - shift, -log_scale
+
+
+class AdditiveCoupling(Coupling):
+    r"""Additive coupling, :math:`y_2 = x_2 + \text{net}(x_1)`: volume preserving, log-det 0.
+
+    Args, shapes and errors as in :class:`Coupling`; inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``.
+
+    Reference: Dinh, Krueger and Bengio, NICE, ICLR workshop 2015.
+
+    >>> import torch
+    >>> AdditiveCoupling((12, 16, 16), hidden_channels=64)(torch.randn(4, 12, 16, 16))[1]
+    tensor([0., 0., 0., 0.])
+    """
+
+    num_parameters = 1
+
+    def _map(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        return values + parameters.squeeze(1), torch.zeros_like(values)
+
+    def _inverse_map(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        return values - parameters.squeeze(1), torch.zeros_like(values)
+
+
+def _shift_and_log_scale(parameters: Tensor) -> tuple[Tensor, Tensor]:
+    shift, raw = parameters.unbind(1)
+    return shift, F.logsigmoid(raw + 2)

@@ -1,0 +1,86 @@
+"""Dequantization: uint8 images to floats in [-1/2, 1/2), as the first transform of an image flow."""
+
+from __future__ import annotations
+
+from math import log, prod
+
+import torch
+from nflows.transforms.base import Transform
+from torch import Tensor
+
+from nflows_woodbury.checks import channel_inputs, positive_int, uint8_images
+
+__all__ = ["UniformDequantize"]
+
+
+class UniformDequantize(Transform):
+    r"""Uniform dequantization of uint8 images to ``bits`` bits.
+
+    .. math:: y = (q + u) / 2^b - 1/2, \quad q = \lfloor x / 2^{8 - b} \rfloor, \quad u \sim U[0, 1),
+              \qquad \log|\det J| = -D\, b \log 2
+
+    with ``D = c h w``. The flow's log-density of ``y`` plus this log-det is a lower bound on the log-probability of
+    the quantized image, ``log P(q)``, in expectation over ``u``. The inverse is the floor:
+    ``inverse(forward(x))`` is exactly ``x`` with its lower ``8 - b`` bits cleared; values outside the range go to the
+    nearest bin.
+
+    The noise comes from torch's global generator of the images' device. Outputs have the module's dtype, float32
+    or what ``.double()`` and the like made of it.
+
+    Args:
+        bits: bits kept, 1 to 8.
+
+    Shapes:
+        inputs uint8 ``(B, c, h, w)``; outputs floating ``(B, c, h, w)``; ``logabsdet`` ``(B,)``.
+
+    Raises:
+        TypeError: for images that are not uint8.
+        ValueError: for images that are not 4-dimensional, or bits outside 1 to 8.
+
+    Reference: Theis, van den Oord and Bethge, A note on the evaluation of generative models, ICLR 2016, section 3.1.
+
+    >>> import torch
+    >>> images = torch.randint(256, (2, 3, 4, 4), dtype=torch.uint8)
+    >>> dequantize = UniformDequantize()
+    >>> values, logabsdet = dequantize(images)
+    >>> bool((dequantize.inverse(values)[0] == images).all())
+    True
+    """
+
+    _like: Tensor
+
+    def __init__(self, bits: int = 8) -> None:
+        super().__init__()
+        if positive_int("bits", bits) > 8:
+            raise ValueError(f"bits must be between 1 and 8, got {bits}")
+        self.bits = bits
+        # An empty buffer follows .double() and .to(device): it says which dtype the flow works in.
+        self.register_buffer("_like", torch.empty(0), persistent=False)
+
+    def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Images to floats in [-1/2, 1/2)."""
+        return self._add(inputs, torch.rand(inputs.shape, dtype=self._like.dtype, device=inputs.device))
+
+    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Floats to uint8 images by floor; values outside [-1/2, 1/2) go to the nearest bin."""
+        channel_inputs(inputs, inputs.shape[1])
+        levels = 2**self.bits
+        bins = (inputs * levels).floor().clamp(-levels // 2, levels // 2 - 1) + levels // 2
+        return bins.to(torch.uint8) << (8 - self.bits), -self._logabsdet(inputs)
+
+    def extra_repr(self) -> str:
+        """Show the arguments in ``print``."""
+        return f"bits={self.bits}"
+
+    def _add(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Put ``noise`` in [0, 1] on the bins; rounding never carries a value into the next bin."""
+        uint8_images(images)
+        levels = 2**self.bits
+        lower = (images >> (8 - self.bits)).to(noise.dtype) / levels - 0.5  # exact
+        last = torch.nextafter(lower + 1 / levels, lower)
+        return torch.minimum(lower + noise / levels, last), self._logabsdet(images)
+
+    def _logabsdet(self, images: Tensor) -> Tensor:
+        value = -prod(images.shape[1:]) * self.bits * log(2)
+        dtype = torch.promote_types(self._like.dtype, torch.float32)
+        return torch.full((images.shape[0],), value, dtype=dtype, device=images.device)

@@ -1,0 +1,109 @@
+"""Learned priors as transforms: what a Gaussian prior would say of the latents, done to the latents instead.
+
+``log N(z; mean, scale) = log N((z - mean) / scale; 0, 1) - log scale``, so a flow with these transforms and a standard
+normal base has the density of Glow's learned priors; the base stays any distribution, and temperature scales noise only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from nflows.transforms.base import Transform
+from torch import Tensor, nn
+
+from nflows_woodbury.checks import channel_inputs, image_inputs, image_shape
+from nflows_woodbury.nets import add_context, channel_halves, context_projection, sum_pixels, zero_conv
+
+__all__ = ["SplitPrior", "TopPrior"]
+
+
+class SplitPrior(Transform):
+    r"""Normalizes the half that is factored out given the half that goes on, :math:`z_2 \mapsto (z_2 - \mu(z_1)) / \sigma(z_1)`.
+
+    ``mu`` and ``log sigma`` come from one 3x3 convolution that starts at zero, so the layer starts as the identity.
+    :math:`\log|\det J| = -\sum \log \sigma`. :class:`Multiscale` then takes the second half out.
+
+    Args:
+        shape: ``(c, h, w)``, at least 2 channels; the first ``c - c // 2`` go on. Any ``h`` and ``w`` when called.
+        context_features: features of the context that mean and scale also depend on, or None to ignore context.
+
+    Shapes:
+        inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``.
+
+    Reference: Kingma and Dhariwal, Glow, NeurIPS 2018, code; Dinh et al., Real NVP, ICLR 2017, section 3.6.
+
+    >>> import torch
+    >>> SplitPrior((12, 16, 16))(torch.randn(4, 12, 16, 16))[0].shape
+    torch.Size([4, 12, 16, 16])
+    """
+
+    def __init__(self, shape: Sequence[int], *, context_features: int | None = None) -> None:
+        super().__init__()
+        self.num_channels = image_shape(shape)[0]
+        self.halves = channel_halves(self.num_channels)
+        self.conv = zero_conv(self.halves[0], 2 * self.halves[1])
+        self.context = context_projection(context_features, 2 * self.halves[1])
+
+    def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Subtract the mean of the second half and divide by its scale."""
+        channel_inputs(inputs, self.num_channels)
+        given, values = inputs.split(self.halves, 1)
+        mean, log_scale = self._mean_and_log_scale(given, context)
+        return torch.cat([given, (values - mean) * (-log_scale).exp()], 1), -sum_pixels(log_scale)
+
+    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Multiply by the scale of the second half and add its mean."""
+        channel_inputs(inputs, self.num_channels)
+        given, noise = inputs.split(self.halves, 1)
+        mean, log_scale = self._mean_and_log_scale(given, context)
+        return torch.cat([given, noise * log_scale.exp() + mean], 1), sum_pixels(log_scale)
+
+    def _mean_and_log_scale(self, given: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        parameters = add_context(self.conv(given), self.context, context).to(given.dtype)
+        mean, log_scale = parameters.chunk(2, 1)
+        return mean, log_scale
+
+
+class TopPrior(Transform):
+    r"""The learned prior of the last level: an elementwise affine map, :math:`z \mapsto (z - \mu) / \sigma`.
+
+    ``mu`` and ``log sigma`` have one value per latent and start at zero; with ``context_features`` a linear function
+    of the context is added per channel. :math:`\log|\det J| = -\sum \log \sigma`.
+
+    Args:
+        shape: ``(c, h, w)``.
+        context_features: features of the context, or None to ignore context.
+
+    Shapes:
+        inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``.
+
+    Reference: Kingma and Dhariwal, Glow, NeurIPS 2018, code (``prior``).
+
+    >>> import torch
+    >>> TopPrior((48, 4, 4), context_features=10)(torch.randn(2, 48, 4, 4), torch.eye(10)[:2])[1].shape
+    torch.Size([2])
+    """
+
+    def __init__(self, shape: Sequence[int], *, context_features: int | None = None) -> None:
+        super().__init__()
+        self.shape = image_shape(shape)
+        self.mean = nn.Parameter(torch.zeros(self.shape))
+        self.log_scale = nn.Parameter(torch.zeros(self.shape))
+        self.context = context_projection(context_features, 2 * self.shape[0])
+
+    def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Subtract the mean and divide by the scale."""
+        mean, log_scale = self._mean_and_log_scale(inputs, context)
+        return (inputs - mean) * (-log_scale).exp(), -sum_pixels(log_scale)
+
+    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Multiply by the scale and add the mean."""
+        mean, log_scale = self._mean_and_log_scale(inputs, context)
+        return inputs * log_scale.exp() + mean, sum_pixels(log_scale)
+
+    def _mean_and_log_scale(self, inputs: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        image_inputs(inputs, self.shape)
+        parameters = torch.cat([self.mean, self.log_scale]).expand(inputs.shape[0], -1, -1, -1)
+        mean, log_scale = add_context(parameters, self.context, context).to(inputs.dtype).chunk(2, 1)
+        return mean, log_scale
