@@ -31,14 +31,14 @@ class LinearTransform(Transform):
         self._check(inputs)
         with full_precision(inputs):
             outputs, logabsdet = self._map(inputs)
-        return outputs, logabsdet.repeat(inputs.shape[0])
+        return outputs, _per_input(logabsdet, inputs)
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map noise towards data; ``context`` is accepted and not used."""
         self._check(inputs)
         with full_precision(inputs):
             outputs, logabsdet = self._inverse_map(inputs)
-        return outputs, logabsdet.repeat(inputs.shape[0])
+        return outputs, _per_input(logabsdet, inputs)
 
     def _check(self, inputs: Tensor) -> None:
         raise NotImplementedError
@@ -48,3 +48,8 @@ class LinearTransform(Transform):
 
     def _inverse_map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
+
+
+def _per_input(logabsdet: Tensor, inputs: Tensor) -> Tensor:
+    """A scalar as (B,), float32 or wider, with memory of its own for hosts that add in place."""
+    return logabsdet.to(torch.promote_types(inputs.dtype, torch.float32)).repeat(inputs.shape[0])

@@ -69,12 +69,11 @@ class _Dense(nn.Module):
 
     def inverse(self) -> tuple[Tensor, Tensor]:
         # The inverse of W meets B h w vectors: forming it once, O(c^3), is cheaper than as many solves.
-        inverse, logabsdet = torch.linalg.inv_ex(self.weight).inverse, torch.linalg.slogdet(self.weight).logabsdet
-        return inverse, logabsdet
+        return torch.linalg.inv_ex(self.weight).inverse, torch.linalg.slogdet(self.weight).logabsdet
 
 
 class _PLU(nn.Module):
-    """``W = P L (U + diag)``; both methods return a matrix and ``log |det W|``."""
+    """``W = P L (U + diag)``, the c (c - 1) / 2 entries of each strict triangle as a vector."""
 
     permutation: Tensor
     sign: Tensor
@@ -86,8 +85,9 @@ class _PLU(nn.Module):
         self.register_buffer("permutation", permutation)
         self.register_buffer("sign", diagonal.sign())
         self.log_scale = nn.Parameter(diagonal.abs().log())
-        self.lower = nn.Parameter(lower.tril(-1))
-        self.upper = nn.Parameter(upper.triu(1))
+        rows, columns = torch.tril_indices(num_channels, num_channels, -1)
+        self.lower = nn.Parameter(lower[rows, columns])
+        self.upper = nn.Parameter(upper[columns, rows])
 
     def forward(self) -> tuple[Tensor, Tensor]:
         lower, upper = self._triangles()
@@ -99,8 +99,10 @@ class _PLU(nn.Module):
         return torch.linalg.solve_triangular(upper, solved, upper=True), self.log_scale.sum()
 
     def _triangles(self) -> tuple[Tensor, Tensor]:
-        unit = torch.ones_like(self.log_scale).diag()
-        return self.lower.tril(-1) + unit, self.upper.triu(1) + (self.sign * self.log_scale.exp()).diag()
+        c = self.log_scale.numel()
+        rows, columns = torch.tril_indices(c, c, -1, device=self.lower.device)
+        lower = torch.ones_like(self.log_scale).diag().index_put((rows, columns), self.lower)
+        return lower, (self.sign * self.log_scale.exp()).diag().index_put((columns, rows), self.upper)
 
 
 PARAMETRIZATIONS: dict[str, type[nn.Module]] = {"dense": _Dense, "plu": _PLU}

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
-
 from nflows.transforms.base import Transform
+from torch import Tensor
 
 from nflows_woodbury.checks import positive_int
 
@@ -43,7 +41,9 @@ class Squeeze(Transform):
             raise ValueError(
                 f"inputs must have shape (B, c, h, w) with h and w divisible by {self.factor}, got {tuple(inputs.shape)}"
             )
-        return F.pixel_unshuffle(inputs, self.factor), _zeros(inputs)
+        # not F.pixel_unshuffle, which leaves an empty batch as it is
+        blocks = inputs.unflatten(3, (-1, self.factor)).unflatten(2, (-1, self.factor))
+        return blocks.permute(0, 1, 3, 5, 2, 4).flatten(1, 3), _zeros(inputs)
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Channels back into pixels."""
@@ -51,7 +51,8 @@ class Squeeze(Transform):
             raise ValueError(
                 f"inputs must have shape (B, c, h, w) with c divisible by {self.factor**2}, got {tuple(inputs.shape)}"
             )
-        return F.pixel_shuffle(inputs, self.factor), _zeros(inputs)
+        blocks = inputs.unflatten(1, (-1, self.factor, self.factor))
+        return blocks.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3), _zeros(inputs)
 
 
 def _zeros(inputs: Tensor) -> Tensor:

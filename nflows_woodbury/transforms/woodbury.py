@@ -77,17 +77,17 @@ class LowRankTransform(LinearTransform):
         image_inputs(inputs, self.shape)
 
     def _map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        return self._apply(inputs, self.U, self.V), self._multiplicity * lowrank.logabsdet(self.U, self.V)
+        return self._update(inputs, self.U, self.V), self._multiplicity * lowrank.logabsdet(self.U, self.V)
 
     def _inverse_map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         U, V, logabsdet = lowrank.inverse_factors(self.U, self.V)
-        return self._apply(inputs, U, V), -self._multiplicity * logabsdet
+        return self._update(inputs, U, V), -self._multiplicity * logabsdet
 
     @property
     def _multiplicity(self) -> int:
         return prod(self.shape) // self.size
 
-    def _apply(self, inputs: Tensor, U: Tensor, V: Tensor) -> Tensor:
+    def _update(self, inputs: Tensor, U: Tensor, V: Tensor) -> Tensor:
         before = prod(self.shape[: self.axes[0]])
         columns = inputs.reshape(inputs.shape[0] * before, self.size, prod(self.shape[self.axes[-1] + 1 :]))
         if self.axes[0] > 0:  # from the right: the transposed map on each vector

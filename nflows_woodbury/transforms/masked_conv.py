@@ -1,0 +1,192 @@
+r"""Triangular 2-d convolutions: the map, and its inverse by substitution along wavefronts of independent pixels.
+
+A kernel ``K`` of shape ``(c_out, c_in, p, q)`` has its *corner tap*, the one that meets the output's own pixel, in its
+last row, and reaches no pixel that comes later in its order:
+
+.. math:: y_{ij} = \sum_{a < p,\, b < q} K_{ab}\, x_{i + a - (p - 1),\; j + b - k}, \qquad x = 0 \text{ outside}
+
+=============  ==================  =================================================  ==============================
+order          corner tap          each pixel depends on                              wavefronts that solve it
+=============  ==================  =================================================  ==============================
+``quadrant``   last column         pixels above and to the left, its row included     ``h + w - 1`` anti-diagonals
+``rows``       ``k = q // 2``      pixels in rows strictly above, to either side      ``h`` rows
+=============  ==================  =================================================  ==============================
+
+With a triangular corner matrix ``D`` (so ``c_out = c_in = c``) the map is triangular in the order of pixels and
+channels, :math:`\log|\det J| = h w \sum_c \log|D_{cc}|`, and the pixels of a wavefront depend on earlier wavefronts
+only. Substitution then takes one small matrix product per kernel row for a whole wavefront,
+
+.. math:: x_t = D^{-1} y_t - \sum_{\text{taps}} (D^{-1} K_{ab})\, x_{\text{earlier}}
+
+with both products by :math:`D^{-1}` taken once, ahead of the loop. Convolution and inverse cost ``O(p q c^2 h w)`` per
+image. Kernels that face another way are handled by flipping the image.
+
+Pure functions on tensors of any device; call them with autocast off. They multiply by ``matmul``, not ``conv2d``,
+which would round to TF32 on recent GPUs by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["ORDERS", "convolve", "correlate", "solve", "triangular", "wavefronts"]
+
+
+def correlate(inputs: Tensor, kernel: Tensor) -> Tensor:
+    """Convolution without padding, (B, c_in, H, W) -> (B, c_out, H - p + 1, W - q + 1), as one matrix product."""
+    height, width = inputs.shape[2] - kernel.shape[2] + 1, inputs.shape[3] - kernel.shape[3] + 1
+    taps = kernel.permute(0, 2, 3, 1).flatten(1)
+    return torch.matmul(taps, _windows(inputs, height, width)).unflatten(2, (height, width))
+
+
+def convolve(inputs: Tensor, kernel: Tensor, order: str = "quadrant") -> Tensor:
+    """The convolution in the first line of this module, (B, c_in, h, w) -> (B, c_out, h, w).
+
+    It takes ``kernel`` as it is: which entries are zero is the caller's affair, see :func:`triangular`.
+    """
+    return correlate(_pad(inputs, kernel, order), kernel)
+
+
+def triangular(kernel: Tensor, corner: Tensor, order: str = "quadrant") -> Tensor:
+    """``kernel`` (c, c, p, q) with ``corner`` (c, c) as its corner tap, and zeros where ``order`` allows no tap."""
+    kernel = kernel.clone()
+    if order == "rows":
+        kernel[:, :, -1] = 0
+    kernel[:, :, -1, _column(kernel, order)] = corner
+    return kernel
+
+
+def solve(outputs: Tensor, kernel: Tensor, order: str = "quadrant", *, upper: bool = False) -> Tensor:
+    """The inverse of :func:`convolve` for a triangular kernel, by substitution along wavefronts.
+
+    Differentiable any number of times in both arguments: the gradient of a triangular solve is the transposed one,
+    the same substitution on the flipped image with the transposed kernel.
+
+    Args:
+        outputs: ``y``, shape (B, c, h, w).
+        kernel: shape (c, c, p, q). Of its corner tap only one triangle is read, and of the last row of a kernel in
+            the order ``"rows"`` only the corner tap.
+        order: a name in :data:`ORDERS`; ``"rows"`` needs an odd ``q``.
+        upper: whether the corner tap is upper instead of lower triangular.
+
+    Returns:
+        ``x``, shape (B, c, h, w).
+
+    >>> import torch
+    >>> kernel = triangular(0.1 * torch.randn(3, 3, 2, 2), torch.eye(3))
+    >>> images = torch.randn(4, 3, 8, 6)
+    >>> bool(torch.allclose(solve(convolve(images, kernel), kernel), images, atol=1e-4))
+    True
+    """
+    corner = kernel[:, :, -1, _column(kernel, order)]
+    triangle = corner.triu() if upper else corner.tril()
+    inputs: Tensor = _Solve.apply(outputs, triangular(kernel, triangle, order), order, upper)
+    return inputs
+
+
+def wavefronts(height: int, width: int, order: str = "quadrant") -> list[tuple[int, int]]:
+    """The sequential steps of :func:`solve`: for each, the pixels ``first <= m < last`` that it solves at once.
+
+    ``m`` counts rows in step ``t = i + j`` of the order ``"quadrant"``, columns in step ``t = i`` of ``"rows"``.
+
+    >>> wavefronts(2, 3)
+    [(0, 1), (0, 2), (0, 2), (1, 2)]
+    >>> wavefronts(2, 3, "rows")
+    [(0, 3), (0, 3)]
+    """
+    return ORDERS[order](height, width, 1, 1).steps
+
+
+class _Skew(NamedTuple):
+    """Where pixels and taps lie in a buffer over (position on a wavefront ``m``, wavefront ``t``), margins included."""
+
+    size: tuple[int, int]
+    origin: tuple[int, int]  # of pixel (0, 0)
+    row: tuple[int, int]  # the way from a pixel to the one below it
+    column: tuple[int, int]  # and to the one on its right
+    steps: list[tuple[int, int]]  # first and last m of each wavefront
+    taps: list[tuple[int, int, tuple[slice, slice]]]  # for a pixel at the origin: m, first t, and which taps of the kernel
+
+
+def _quadrant(height: int, width: int, p: int, q: int) -> _Skew:
+    return _Skew(
+        size=(height + p - 1, height + width - 1 + p + q - 2),
+        origin=(p - 1, p + q - 2),
+        row=(1, 1),
+        column=(0, 1),
+        steps=[(max(0, t - width + 1), min(height, t + 1)) for t in range(height + width - 1)],
+        taps=[(a, a, (slice(a, a + 1), slice(0, q - (a == p - 1)))) for a in range(p)],
+    )
+
+
+def _rows(height: int, width: int, p: int, q: int) -> _Skew:
+    return _Skew(
+        size=(width + q - 1, height + p - 1),
+        origin=(q // 2, p - 1),
+        row=(0, 1),
+        column=(1, 0),
+        steps=[(0, width)] * height,
+        taps=[(b, 0, (slice(0, p - 1), slice(b, b + 1))) for b in range(q)],
+    )
+
+
+#: name of an order -> where its pixels lie, from (height, width, p, q)
+ORDERS: dict[str, Callable[[int, int, int, int], _Skew]] = {"quadrant": _quadrant, "rows": _rows}
+
+
+class _Solve(torch.autograd.Function):
+    """``x`` of ``convolve(x, kernel) = y``; its backward is a solve and a convolution, so it can be taken again."""
+
+    @staticmethod
+    def forward(outputs: Tensor, kernel: Tensor, order: str, upper: bool) -> Tensor:
+        return _substitute(outputs, kernel, order, upper)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, str, bool], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1], output)
+        ctx.order, ctx.upper = inputs[2:]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        kernel, inputs = ctx.saved_tensors
+        adjoint = solve(gradient.flip(2, 3), kernel.transpose(0, 1), ctx.order, upper=not ctx.upper).flip(2, 3)
+        windows = _windows(_pad(inputs, kernel, ctx.order), *inputs.shape[2:])
+        taps = torch.matmul(adjoint.flatten(2), windows.mT).sum(0)
+        return adjoint, -taps.unflatten(1, (*kernel.shape[2:], -1)).permute(0, 3, 1, 2), None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], outputs: Tensor, kernel: Tensor, *rest: Any) -> tuple[Tensor, int]:
+        y, k = (
+            tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+            for tensor, dim in zip((outputs, kernel), in_dims, strict=False)
+        )
+        if in_dims[1] is None:  # one kernel: one batch
+            return _Solve.apply(y.flatten(0, 1), kernel, *rest).unflatten(0, y.shape[:2]), 0
+        return torch.stack([_Solve.apply(*pair, *rest) for pair in zip(y, k, strict=True)]), 0
+
+
+def _substitute(outputs: Tensor, kernel: Tensor, order: str, upper: bool) -> Tensor:
+    batch, channels, height, width = outputs.shape
+    skew = ORDERS[order](height, width, *kernel.shape[2:])
+    corner = kernel[:, :, -1, _column(kernel, order)]
+    inverse = torch.linalg.solve_triangular(corner, torch.eye(channels, dtype=kernel.dtype, device=kernel.device), upper=upper)
+    kernel = -(inverse @ kernel.flatten(1)).view(kernel.shape)
+    taps = [(m, t, kernel[(..., *tap)].permute(2, 3, 1, 0).reshape(-1, channels)) for m, t, tap in skew.taps]
+    # Rows (m, n) of image n, then t, then channels: the taps that lie on consecutive wavefronts are one contiguous
+    # row of a matrix, and the same pixels of all images consecutive rows of it, so a step copies nothing.
+    buffer = outputs.new_zeros(skew.size[0] * batch, skew.size[1], channels)
+    pixels = _pixels(buffer, skew, outputs.shape)
+    pixels.copy_(torch.matmul(outputs.flatten(2).mT, inverse.mT).unflatten(1, (height, width)))
+    for step, (first, last) in enumerate(skew.steps):
+        rows = slice((skew.origin[0] + first) * batch, (skew.origin[0] + last) * batch)
+        unknown = buffer[rows, skew.origin[1] + step]
+        for m, t, weight in taps:
+            if len(weight):
+                known = buffer[(m + first) * batch : (m + last) * batch, t + step : t + step + len(weight) // channels]
+                unknown.addmm_(known.flatten(1), weight)
+    return pixels.permute(0, 3, 1, 2).contiguous()

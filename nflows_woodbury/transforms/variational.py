@@ -1,0 +1,163 @@
+"""Variational dequantization: the noise on the bins is a flow of its own, conditioned on the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import log
+
+import torch
+from nflows.transforms.base import Transform
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nflows_woodbury.checks import image_inputs, image_shape, positive_int, uint8_images
+from nflows_woodbury.nets import sum_pixels
+from nflows_woodbury.transforms.chain import Chain
+from nflows_woodbury.transforms.conv1x1 import InvertibleConv1x1
+from nflows_woodbury.transforms.coupling import Coupling
+from nflows_woodbury.transforms.dequantize import UniformDequantize
+from nflows_woodbury.transforms.squeeze import Squeeze
+
+__all__ = ["VariationalDequantize"]
+
+Shape = tuple[int, int, int]
+
+
+class VariationalDequantize(UniformDequantize):
+    r"""Variational dequantization of uint8 images to ``bits`` bits: the noise in a bin follows a learned ``q(u | x)``.
+
+    .. math:: y = (q + u) / 2^b - 1/2, \quad u = \Phi(v), \quad v = f(\epsilon; x), \quad \epsilon \sim N(0, I)
+
+    with a conditional flow ``f`` made of this package's layers and the normal distribution function :math:`\Phi`. The
+    log-det is :math:`-D\, b \log 2 - \log q(u | x)`: the flow's log-density of ``y`` plus this log-det is a lower bound
+    on ``log P(q)`` in expectation over the noise, as with uniform dequantization, and
+
+    .. math:: -\log q(u | x) = \log|\det \partial f / \partial \epsilon| + \tfrac12 (\|\epsilon\|^2 - \|v\|^2).
+
+    A volume-preserving rotation of :math:`\epsilon` leaves ``u`` exactly uniform. The default ``f`` starts as such, so
+    training starts from the uniform bound; that is why noise enters through :math:`\Phi` and not through the
+    reference's logistic function.
+
+    ``f`` squeezes, then applies ``steps`` times mixing and coupling; its context are features of the quantized image,
+    scaled to [-1/2, 1/2], from two 3x3 convolutions. The inverse is the floor, its log-det takes one pass of ``f``
+    backwards. There the noise is what is left of it in ``inputs``, which is precise to ``2^b`` times their rounding.
+    Noise from torch's global generator and outputs in the module's dtype, as in :class:`UniformDequantize`.
+
+    Args:
+        shape: ``(c, h, w)`` of the images, even ``h`` and ``w``.
+        bits: bits kept, 1 to 8.
+        hidden_channels: of the couplings' nets and of the image's features.
+        steps: mixing and coupling pairs in ``f``.
+        mixing: ``(c, h, w) -> Transform``, called with the squeezed shape; a random rotation of channels by default.
+        coupling: called as ``coupling(shape, hidden_channels, context_features=...)``; by default an affine coupling
+            of scale ``2 sigmoid(a)``, which starts at 1.
+
+    Shapes:
+        inputs uint8 ``(B, c, h, w)``; outputs floating ``(B, c, h, w)``; ``logabsdet`` ``(B,)``. Context is accepted
+        and not used.
+
+    Raises:
+        TypeError: for images that are not uint8.
+        ValueError: for a bad count, an odd height or width, or images of another shape.
+
+    Reference: Ho, Chen, Srinivas, Duan and Abbeel, Flow++, ICML 2019, section 3.1.
+
+    >>> import torch
+    >>> images = torch.randint(256, (2, 3, 4, 4), dtype=torch.uint8)
+    >>> dequantize = VariationalDequantize((3, 4, 4), hidden_channels=8)
+    >>> values, logabsdet = dequantize(images)
+    >>> bool((dequantize.inverse(values)[0] == images).all()), logabsdet.shape
+    (True, torch.Size([2]))
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        bits: int = 8,
+        *,
+        hidden_channels: int = 32,
+        steps: int = 2,
+        mixing: Callable[[Shape], Transform] | None = None,
+        coupling: Callable[..., Transform] | None = None,
+    ) -> None:
+        super().__init__(bits)
+        channels, height, width = self.shape = image_shape(shape)
+        if height % 2 or width % 2:
+            raise ValueError(f"shape must have even height and width, got {self.shape}; crop or pad the images")
+        channels, height, width = squeezed = 4 * channels, height // 2, width // 2
+        mixing, coupling = mixing or InvertibleConv1x1, coupling or _UnitAffineCoupling
+        self.squeeze = Squeeze()
+        self.features = nn.Sequential(
+            nn.Conv2d(channels, positive_int("hidden_channels", hidden_channels), 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(hidden_channels, hidden_channels, 3, padding=1),
+        )
+        self.noise_flow = Chain(
+            part
+            for _ in range(positive_int("steps", steps))
+            for part in (mixing(squeezed), coupling(squeezed, hidden_channels, context_features=hidden_channels))
+        )
+
+    def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Images to floats in [-1/2, 1/2)."""
+        self._check(inputs)
+        return self._add_shaped(inputs, torch.randn(inputs.shape, dtype=self._like.dtype, device=inputs.device))
+
+    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Floats to uint8 images by floor; values outside [-1/2, 1/2) go to the nearest bin."""
+        image_inputs(inputs, self.shape)
+        images, logabsdet = super().inverse(inputs)
+        end = torch.finfo(inputs.dtype).eps
+        noise = ((inputs - self._lower(images, inputs.dtype)) * 2**self.bits).clamp(end, 1 - end)
+        normal = self.squeeze(torch.special.ndtri(noise))[0]
+        epsilon, of_flow = self.noise_flow.inverse(normal, self._features(images, inputs.dtype))
+        return images, logabsdet + of_flow - _log_density_ratio(epsilon, normal)
+
+    def extra_repr(self) -> str:
+        """Show the arguments in ``print``."""
+        return f"shape={self.shape}, bits={self.bits}"
+
+    def _add_shaped(self, images: Tensor, epsilon: Tensor) -> tuple[Tensor, Tensor]:
+        """Shape standard normal ``epsilon`` into noise for ``images``, and put it on the bins."""
+        epsilon = self.squeeze(epsilon)[0]
+        normal, of_flow = self.noise_flow(epsilon, self._features(images, epsilon.dtype))
+        outputs, logabsdet = self._add(images, torch.special.ndtr(self.squeeze.inverse(normal)[0]))
+        return outputs, logabsdet + of_flow + _log_density_ratio(epsilon, normal)
+
+    def _features(self, images: Tensor, dtype: torch.dtype) -> Tensor:
+        middle = self._lower(images, dtype) + 0.5 / 2**self.bits
+        return self.features(self.squeeze(middle)[0])
+
+    def _lower(self, images: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the lower ends of the bins."""
+        return (images >> (8 - self.bits)).to(dtype) / 2**self.bits - 0.5
+
+    def _check(self, images: Tensor) -> None:
+        uint8_images(images)
+        if tuple(images.shape[1:]) != self.shape:
+            expected = ", ".join(map(str, ("B", *self.shape)))
+            raise ValueError(f"images must have shape ({expected}), got {tuple(images.shape)}")
+
+
+class _UnitAffineCoupling(Coupling):
+    """Affine coupling of scale ``2 sigmoid(a)``: it starts as the identity, where Glow's starts at ``sigmoid(2)``.
+
+    Noise has the right scale from the start, and no ActNorm follows that could restore it.
+    """
+
+    num_parameters = 2
+
+    def _map(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        shift, raw = parameters.unbind(1)
+        log_scale = F.logsigmoid(raw) + log(2)
+        return (values + shift) * log_scale.exp(), log_scale
+
+    def _inverse_map(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        shift, raw = parameters.unbind(1)
+        log_scale = F.logsigmoid(raw) + log(2)
+        return values * (-log_scale).exp() - shift, -log_scale
+
+
+def _log_density_ratio(epsilon: Tensor, normal: Tensor) -> Tensor:
+    """``log N(normal) - log N(epsilon)``: (B,)."""
+    return sum_pixels((epsilon - normal) * (epsilon + normal)) / 2
