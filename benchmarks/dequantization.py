@@ -17,8 +17,9 @@ from statistics import fmean, stdev
 import torch
 from nflows.transforms.base import Transform
 
-from nflows_woodbury.data import ImageSource, open_source
+from nflows_woodbury.data import ImageSource
 from nflows_woodbury.flow import ImageFlow, image_flow
+from nflows_woodbury.loading import open_source
 from nflows_woodbury.presets import MIXINGS, paper_ranks
 from nflows_woodbury.transforms.coupling import AffineCoupling
 from nflows_woodbury.transforms.dequantize import UniformDequantize

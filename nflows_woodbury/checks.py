@@ -7,7 +7,7 @@ from numbers import Integral
 
 import torch
 
-__all__ = ["positive_int", "image_shape", "one_of", "channel_inputs", "image_inputs", "uint8_images"]
+__all__ = ["channel_inputs", "image_inputs", "image_shape", "one_of", "positive_int", "uint8_images"]
 
 
 def positive_int(name: str, value: object) -> int:

@@ -91,7 +91,8 @@ def _dense(U: Tensor, V: Tensor) -> Tensor:
 
 def paper_start(n: int, d: int) -> tuple[Tensor, Tensor]:
     """Entries N(0, 0.01^2), as published (Lu and Huang 2020, section 6). Learns slowly: the gradient of ``U V`` is
-    as small as its factors."""
+    as small as its factors.
+    """
     return 0.01 * torch.randn(n, d), 0.01 * torch.randn(d, n)
 
 

@@ -19,15 +19,8 @@ import pytest
 import torch
 
 from nflows_woodbury import data
-from nflows_woodbury.data import (
-    ArraySource,
-    ImageSet,
-    PhotoSource,
-    load_cifar10,
-    load_folder,
-    load_npz,
-    open_source,
-)
+from nflows_woodbury.data import ArraySource, ImageSet, PhotoSource
+from nflows_woodbury.loading import load_cifar10, load_folder, load_npz, open_source
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 PHOTO_SHAPES = {"astronaut": (512, 512), "coffee": (400, 600), "cat": (300, 451), "rocket": (427, 640)}

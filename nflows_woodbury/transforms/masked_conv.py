@@ -34,6 +34,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nflows_woodbury.checks import one_of
+
 __all__ = ["ORDERS", "convolve", "correlate", "solve", "triangular", "wavefronts"]
 
 
@@ -54,11 +56,12 @@ def convolve(inputs: Tensor, kernel: Tensor, order: str = "quadrant") -> Tensor:
 
 def triangular(kernel: Tensor, corner: Tensor, order: str = "quadrant") -> Tensor:
     """``kernel`` (c, c, p, q) with ``corner`` (c, c) as its corner tap, and zeros where ``order`` allows no tap."""
-    kernel = kernel.clone()
-    if order == "rows":
-        kernel[:, :, -1] = 0
-    kernel[:, :, -1, _column(kernel, order)] = corner
-    return kernel
+    skew = _skew(kernel, order)
+    masked = torch.zeros_like(kernel)
+    for *_, tap in skew.taps:
+        masked[(..., *tap)] = kernel[(..., *tap)]
+    masked[:, :, -1, skew.corner] = corner
+    return masked
 
 
 def solve(outputs: Tensor, kernel: Tensor, order: str = "quadrant", *, upper: bool = False) -> Tensor:
@@ -71,7 +74,7 @@ def solve(outputs: Tensor, kernel: Tensor, order: str = "quadrant", *, upper: bo
         outputs: ``y``, shape (B, c, h, w).
         kernel: shape (c, c, p, q). Of its corner tap only one triangle is read, and of the last row of a kernel in
             the order ``"rows"`` only the corner tap.
-        order: a name in :data:`ORDERS`; ``"rows"`` needs an odd ``q``.
+        order: a name in :data:`ORDERS`.
         upper: whether the corner tap is upper instead of lower triangular.
 
     Returns:
@@ -83,7 +86,7 @@ def solve(outputs: Tensor, kernel: Tensor, order: str = "quadrant", *, upper: bo
     >>> bool(torch.allclose(solve(convolve(images, kernel), kernel), images, atol=1e-4))
     True
     """
-    corner = kernel[:, :, -1, _column(kernel, order)]
+    corner = kernel[:, :, -1, _skew(kernel, order).corner]
     triangle = corner.triu() if upper else corner.tril()
     inputs: Tensor = _Solve.apply(outputs, triangular(kernel, triangle, order), order, upper)
     return inputs
@@ -110,7 +113,8 @@ class _Skew(NamedTuple):
     row: tuple[int, int]  # the way from a pixel to the one below it
     column: tuple[int, int]  # and to the one on its right
     steps: list[tuple[int, int]]  # first and last m of each wavefront
-    taps: list[tuple[int, int, tuple[slice, slice]]]  # for a pixel at the origin: m, first t, and which taps of the kernel
+    corner: int  # column of the kernel's corner tap
+    taps: list[tuple[int, int, tuple[slice, slice]]]  # seen from the origin: m, first t, and where in the kernel
 
 
 def _quadrant(height: int, width: int, p: int, q: int) -> _Skew:
@@ -120,6 +124,7 @@ def _quadrant(height: int, width: int, p: int, q: int) -> _Skew:
         row=(1, 1),
         column=(0, 1),
         steps=[(max(0, t - width + 1), min(height, t + 1)) for t in range(height + width - 1)],
+        corner=q - 1,
         taps=[(a, a, (slice(a, a + 1), slice(0, q - (a == p - 1)))) for a in range(p)],
     )
 
@@ -131,6 +136,7 @@ def _rows(height: int, width: int, p: int, q: int) -> _Skew:
         row=(0, 1),
         column=(1, 0),
         steps=[(0, width)] * height,
+        corner=q // 2,
         taps=[(b, 0, (slice(0, p - 1), slice(b, b + 1))) for b in range(q)],
     )
 
@@ -155,7 +161,7 @@ class _Solve(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         kernel, inputs = ctx.saved_tensors
         adjoint = solve(gradient.flip(2, 3), kernel.transpose(0, 1), ctx.order, upper=not ctx.upper).flip(2, 3)
-        windows = _windows(_pad(inputs, kernel, ctx.order), *inputs.shape[2:])
+        windows = _windows(_pad(inputs, kernel, ctx.order), *gradient.shape[2:])
         taps = torch.matmul(adjoint.flatten(2), windows.mT).sum(0)
         return adjoint, -taps.unflatten(1, (*kernel.shape[2:], -1)).permute(0, 3, 1, 2), None, None
 
@@ -170,23 +176,53 @@ class _Solve(torch.autograd.Function):
         return torch.stack([_Solve.apply(*pair, *rest) for pair in zip(y, k, strict=True)]), 0
 
 
+@torch.library.custom_op("nflows_woodbury::substitute", mutates_args=())  # opaque to compilers: they would unroll the loop
 def _substitute(outputs: Tensor, kernel: Tensor, order: str, upper: bool) -> Tensor:
     batch, channels, height, width = outputs.shape
-    skew = ORDERS[order](height, width, *kernel.shape[2:])
-    corner = kernel[:, :, -1, _column(kernel, order)]
-    inverse = torch.linalg.solve_triangular(corner, torch.eye(channels, dtype=kernel.dtype, device=kernel.device), upper=upper)
+    skew = _skew(kernel, order, height, width)
+    identity = torch.eye(channels, dtype=kernel.dtype, device=kernel.device)
+    inverse = torch.linalg.solve_triangular(kernel[:, :, -1, skew.corner], identity, upper=upper)
     kernel = -(inverse @ kernel.flatten(1)).view(kernel.shape)
     taps = [(m, t, kernel[(..., *tap)].permute(2, 3, 1, 0).reshape(-1, channels)) for m, t, tap in skew.taps]
-    # Rows (m, n) of image n, then t, then channels: the taps that lie on consecutive wavefronts are one contiguous
-    # row of a matrix, and the same pixels of all images consecutive rows of it, so a step copies nothing.
+    # Axes (m, image), t, channel: the taps on consecutive wavefronts are one contiguous row of a matrix, and the
+    # pixels of a wavefront in all images are consecutive rows, so that a step copies nothing.
     buffer = outputs.new_zeros(skew.size[0] * batch, skew.size[1], channels)
-    pixels = _pixels(buffer, skew, outputs.shape)
+    pixels = _pixels(buffer, skew, batch, height, width)
     pixels.copy_(torch.matmul(outputs.flatten(2).mT, inverse.mT).unflatten(1, (height, width)))
     for step, (first, last) in enumerate(skew.steps):
-        rows = slice((skew.origin[0] + first) * batch, (skew.origin[0] + last) * batch)
-        unknown = buffer[rows, skew.origin[1] + step]
+        unknown = buffer[(skew.origin[0] + first) * batch : (skew.origin[0] + last) * batch, skew.origin[1] + step]
         for m, t, weight in taps:
-            if len(weight):
-                known = buffer[(m + first) * batch : (m + last) * batch, t + step : t + step + len(weight) // channels]
-                unknown.addmm_(known.flatten(1), weight)
+            count = weight.shape[0] // channels
+            known = buffer[(m + first) * batch : (m + last) * batch, t + step : t + step + count]
+            unknown.addmm_(known.flatten(1), weight)
     return pixels.permute(0, 3, 1, 2).contiguous()
+
+
+@_substitute.register_fake
+def _(outputs: Tensor, kernel: Tensor, order: str, upper: bool) -> Tensor:
+    return torch.empty_like(outputs, memory_format=torch.contiguous_format)
+
+
+def _pixels(buffer: Tensor, skew: _Skew, batch: int, height: int, width: int) -> Tensor:
+    """The view (B, h, w, c) of the images in the skewed buffer."""
+    image, t, channel = buffer.stride()
+    m = batch * image
+    steps = [m * way[0] + t * way[1] for way in (skew.row, skew.column, skew.origin)]
+    return buffer.as_strided((batch, height, width, buffer.shape[2]), (image, *steps[:2], channel), steps[2])
+
+
+def _skew(kernel: Tensor, order: str, height: int = 1, width: int = 1) -> _Skew:
+    return ORDERS[one_of("order", order, ORDERS)](height, width, *kernel.shape[2:])
+
+
+def _pad(inputs: Tensor, kernel: Tensor, order: str) -> Tensor:
+    p, q = kernel.shape[2:]
+    corner = _skew(kernel, order).corner
+    return F.pad(inputs, (corner, q - 1 - corner, p - 1, 0))
+
+
+def _windows(inputs: Tensor, height: int, width: int) -> Tensor:
+    """What each output pixel meets, tap by tap: (B, c, H, W) -> (B, p q c, height width)."""
+    rows, columns = inputs.shape[2] - height + 1, inputs.shape[3] - width + 1
+    shifted = [inputs[:, :, a : a + height, b : b + width] for a in range(rows) for b in range(columns)]
+    return torch.cat(shifted, 1).flatten(2)

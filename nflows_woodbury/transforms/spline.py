@@ -35,10 +35,10 @@ class SplineCoupling(Coupling):
     both ends. The net starts at zero, where bins are even and slopes 1: the layer starts as the identity. The inverse
     is a root of a quadratic equation, at the cost of the forward map: ``O(num_bins)`` per entry after the net.
 
-    The formulas are those of the reference, rearranged into sums of positive terms, so that no square root can meet a
-    negative number. nflows' functions give the same values, but assert that the discriminant is not negative, which
-    fails in float32 on steep splines, and pick the entries inside the interval by a mask, whose size depends on the
-    data and rules out ``torch.vmap`` and whole-graph ``torch.compile``.
+    The formulas are those of the reference, rearranged into sums of positive terms, so that no square root meets a
+    negative number. nflows' functions give the same values, but assert that the discriminant is not negative, which in
+    float32 fails on their own outputs where splines are steep, and pick the entries inside the interval by a mask, whose
+    size depends on the data and rules out ``torch.vmap`` and whole-graph ``torch.compile``.
 
     Args:
         shape: ``(c, h, w)`` with at least 2 channels, see :class:`Coupling`.

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import log
 
 import torch
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nflows_woodbury.checks import image_inputs, image_shape, positive_int, uint8_images
 from nflows_woodbury.nets import sum_pixels
 from nflows_woodbury.transforms.chain import Chain
 from nflows_woodbury.transforms.conv1x1 import InvertibleConv1x1
-from nflows_woodbury.transforms.coupling import Coupling
+from nflows_woodbury.transforms.coupling import AffineCoupling
 from nflows_woodbury.transforms.dequantize import UniformDequantize
 from nflows_woodbury.transforms.squeeze import Squeeze
 
@@ -34,7 +32,7 @@ class VariationalDequantize(UniformDequantize):
 
     .. math:: -\log q(u | x) = \log|\det \partial f / \partial \epsilon| + \tfrac12 (\|\epsilon\|^2 - \|v\|^2).
 
-    A volume-preserving rotation of :math:`\epsilon` leaves ``u`` exactly uniform. The default ``f`` starts as such, so
+    A volume-preserving rotation of :math:`\epsilon` leaves ``u`` exactly uniform. The default ``f`` starts as one, so
     training starts from the uniform bound; that is why noise enters through :math:`\Phi` and not through the
     reference's logistic function.
 
@@ -49,8 +47,7 @@ class VariationalDequantize(UniformDequantize):
         hidden_channels: of the couplings' nets and of the image's features.
         steps: mixing and coupling pairs in ``f``.
         mixing: ``(c, h, w) -> Transform``, called with the squeezed shape; a random rotation of channels by default.
-        coupling: called as ``coupling(shape, hidden_channels, context_features=...)``; by default an affine coupling
-            of scale ``2 sigmoid(a)``, which starts at 1.
+        coupling: called as ``coupling(shape, hidden_channels, context_features=...)``; affine by default.
 
     Shapes:
         inputs uint8 ``(B, c, h, w)``; outputs floating ``(B, c, h, w)``; ``logabsdet`` ``(B,)``. Context is accepted
@@ -85,7 +82,7 @@ class VariationalDequantize(UniformDequantize):
         if height % 2 or width % 2:
             raise ValueError(f"shape must have even height and width, got {self.shape}; crop or pad the images")
         channels, height, width = squeezed = 4 * channels, height // 2, width // 2
-        mixing, coupling = mixing or InvertibleConv1x1, coupling or _UnitAffineCoupling
+        mixing, coupling = mixing or InvertibleConv1x1, coupling or AffineCoupling
         self.squeeze = Squeeze()
         self.features = nn.Sequential(
             nn.Conv2d(channels, positive_int("hidden_channels", hidden_channels), 3, padding=1),
@@ -137,25 +134,6 @@ class VariationalDequantize(UniformDequantize):
         if tuple(images.shape[1:]) != self.shape:
             expected = ", ".join(map(str, ("B", *self.shape)))
             raise ValueError(f"images must have shape ({expected}), got {tuple(images.shape)}")
-
-
-class _UnitAffineCoupling(Coupling):
-    """Affine coupling of scale ``2 sigmoid(a)``: it starts as the identity, where Glow's starts at ``sigmoid(2)``.
-
-    Noise has the right scale from the start, and no ActNorm follows that could restore it.
-    """
-
-    num_parameters = 2
-
-    def _map(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        shift, raw = parameters.unbind(1)
-        log_scale = F.logsigmoid(raw) + log(2)
-        return (values + shift) * log_scale.exp(), log_scale
-
-    def _inverse_map(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        shift, raw = parameters.unbind(1)
-        log_scale = F.logsigmoid(raw) + log(2)
-        return values * (-log_scale).exp() - shift, -log_scale
 
 
 def _log_density_ratio(epsilon: Tensor, normal: Tensor) -> Tensor:

@@ -1,0 +1,60 @@
+"""Reading a training checkpoint back as a flow; nothing in the file is executed."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nflows_woodbury.flow import ImageFlow
+from nflows_woodbury.presets import FlowConfig
+
+__all__ = ["find_checkpoint", "load_flow", "read_checkpoint"]
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The checkpoint file that ``path`` is, or the last one of the run folder that it is; else FileNotFoundError."""
+    path = Path(path)
+    last = path / "checkpoints" / "last.ckpt"
+    if path.is_dir() and last.is_file():
+        return last
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is neither a checkpoint nor a run's folder with checkpoints/last.ckpt in it; "
+            "nflows-woodbury train writes one"
+        )
+    return path
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The contents of a checkpoint: tensors and plain values only; ValueError for any other file."""
+    path = find_checkpoint(path)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} must be a checkpoint of nflows-woodbury train, it cannot be read: {reason}") from error
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("nflows_woodbury"), dict):
+        raise ValueError(f"{path} must be a checkpoint of nflows-woodbury train, it has no settings of a flow")
+    return checkpoint
+
+
+def load_flow(path: str | Path) -> tuple[ImageFlow, dict[str, Any]]:
+    """The flow of a checkpoint or run folder, on the CPU in eval mode, and the settings saved with it.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no checkpoint of this package, or its weights do not fit its settings.
+    """
+    checkpoint = read_checkpoint(path)
+    settings: dict[str, Any] = checkpoint["nflows_woodbury"]
+    flow = FlowConfig.from_dict(settings["flow"]).build()
+    prefix = "flow."
+    weights = {name.removeprefix(prefix): w for name, w in checkpoint["state_dict"].items() if name.startswith(prefix)}
+    try:
+        flow.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: the weights do not fit the settings saved with them") from error
+    return flow.eval(), settings

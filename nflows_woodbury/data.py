@@ -1,0 +1,208 @@
+"""Image sources: uint8 batches (N, c, h, w) for training, and fixed validation and test sets.
+
+A batch is a function of (seed, step), not of a generator's history, so a resumed run sees the same images.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nflows_woodbury.checks import positive_int, uint8_images
+
+__all__ = ["ArraySource", "ImageSet", "ImageSource", "PhotoSource", "extra"]
+
+Indices = npt.NDArray[np.int64]
+
+_SPLITS, _BATCHES = 1, 2  # first words of the random keys: splits are fixed, batches also take the run's seed
+_PHOTOS = ("astronaut", "coffee", "cat", "rocket")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images, uint8 (N, c, h, w), and labels, int64 (N,) from 0, or None; else TypeError or ValueError."""
+
+    images: torch.Tensor
+    labels: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        uint8_images(self.images)
+        if self.labels is not None and self.labels.dtype != torch.int64:
+            raise TypeError(f"labels must be int64, got {self.labels.dtype}")
+        if self.labels is not None and (self.labels.shape != (len(self),) or (self.labels < 0).any()):
+            raise ValueError(f"labels must be {len(self)} integers from 0, got {self.labels}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, indices: Indices) -> ImageSet:
+        """Return a copy of the images (and labels) with these numbers, in this order."""
+        rows = torch.from_numpy(indices)
+        return ImageSet(self.images[rows], None if self.labels is None else self.labels[rows])
+
+
+class ImageSource(ABC):
+    """Training batches, a test set and perhaps a validation set of images of one ``shape`` (c, h, w).
+
+    A subclass sets the attributes and defines ``_indices``, the numbers of the training images in a global
+    batch, int64 (batch_size,), and ``_take``, the training images with given numbers.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    num_classes: int | None
+    validation: ImageSet | None
+    test: ImageSet
+
+    def batch(self, step: int, batch_size: int, *, seed: int, rank: int = 0, world_size: int = 1) -> ImageSet:
+        """Return this rank's ``batch_size / world_size`` images of the global batch number ``step``, from 0.
+
+        The result depends on the arguments only. The parts of all ranks, one after the other, are the batch
+        that a single process gets. TypeError or ValueError for arguments that are no such numbers, for a
+        ``rank`` outside ``world_size`` and for a ``batch_size`` that does not divide among the ranks.
+        """
+        size, ranks = positive_int("batch_size", batch_size), positive_int("world_size", world_size)
+        step, seed, rank = _natural("step", step), _natural("seed", seed), _natural("rank", rank)
+        if rank >= ranks:
+            raise ValueError(f"rank must be below world_size ({ranks}), got {rank}")
+        if size % ranks:
+            raise ValueError(f"batch_size must be a multiple of world_size ({ranks}), got {size}")
+        part = size // ranks
+        return self._take(self._indices(step, size, seed)[rank * part : (rank + 1) * part])
+
+    @abstractmethod
+    def _indices(self, step: int, batch_size: int, seed: int) -> Indices: ...
+
+    @abstractmethod
+    def _take(self, indices: Indices) -> ImageSet: ...
+
+
+class ArraySource(ImageSource):
+    """Images in memory. Each epoch is a permutation of the training set, drawn from (seed, epoch).
+
+    A batch at an epoch's end continues into the next permutation, so none is short and no image is left out;
+    ``batch`` raises ValueError for more images than there are. Without ``test``, a tenth of ``train`` is
+    split off; without ``validation``, ``validation_size`` images (default: 5 %, at most 1000; 0 for none) of
+    the rest are held out. Both are the same in every run. ``num_classes`` is one more than the largest label.
+    ValueError for sets that are empty or differ in shape, for labels of some only, and for an unfit
+    ``validation_size``.
+    """
+
+    def __init__(
+        self,
+        train: ImageSet,
+        test: ImageSet | None = None,
+        *,
+        name: str = "images",
+        validation: ImageSet | None = None,
+        validation_size: int | None = None,
+    ) -> None:
+        if test is None:
+            train, test = (train.take(rows) for rows in _hold_out(len(train), max(1, len(train) // 10)))
+        sets = [images for images in (train, test, validation) if images is not None]
+        kinds = {(images.images.shape[1:], images.labels is None) for images in sets}
+        if len(kinds) > 1 or not all(len(images) for images in sets):
+            got = ", ".join(f"{tuple(x.images.shape)} {'un' * (x.labels is None)}labelled" for x in sets)
+            raise ValueError(f"train, test (and validation) must be alike in shape and labels, got {got}")
+        if validation_size is None:
+            validation_size = min(1000, len(train) // 20) if validation is None else 0
+        limit = len(train) if validation is None else 1
+        if _natural("validation_size", validation_size) >= limit:
+            why = "the number of images in train" if validation is None else "as validation is given"
+            raise ValueError(f"validation_size must be below {limit}, {why}, got {validation_size}")
+        self._train, (self._rows, held_out) = train, _hold_out(len(train), validation_size)
+        self.name, self.test = name, test
+        self.validation = train.take(held_out) if validation_size else validation
+        channels, height, width = train.images.shape[1:]
+        self.shape = (channels, height, width)
+        labels = [images.labels for images in sets if images.labels is not None]
+        self.num_classes = 1 + int(torch.cat(labels).max()) if labels else None
+
+    def _indices(self, step: int, batch_size: int, seed: int) -> Indices:
+        count = len(self._rows)
+        if batch_size > count:
+            raise ValueError(f"batch_size must be at most the {count} training images, got {batch_size}")
+        epoch, start = divmod(step * batch_size, count)
+        ahead = _permutation(count, seed, epoch + 1)[: max(0, start + batch_size - count)]
+        return np.concatenate([_permutation(count, seed, epoch)[start : start + batch_size], ahead])
+
+    def _take(self, indices: Indices) -> ImageSet:
+        return self._train.take(self._rows[indices])
+
+
+class PhotoSource(ImageSource):
+    """Crops, uniform over all positions, of scikit-image's four photographs: no download, no labels.
+
+    Training crops come from the left 75 % of each photo, the 512 fixed test crops from the right 25 %.
+    ValueError for a ``size`` that does not fit there, ImportError without scikit-image.
+    """
+
+    def __init__(self, size: int = 32) -> None:
+        data = extra("skimage.data")
+        photos = [torch.from_numpy(getattr(data, photo)()).movedim(2, 0) for photo in _PHOTOS]
+        self._left = [photo[:, :, : photo.shape[2] * 3 // 4] for photo in photos]
+        right = [photo[:, :, photo.shape[2] * 3 // 4 :] for photo in photos]
+        size, largest = positive_int("size", size), min(min(panel.shape[1:]) for panel in right)
+        if size > largest:
+            raise ValueError(f"size must be at most {largest} to fit each photo's right quarter, got {size}")
+        self.name, self.shape, self.num_classes, self.validation = "photos", (3, size, size), None, None
+        chosen = np.random.default_rng(_SPLITS).choice(_starts(right, size)[-1], 512, replace=False)
+        self.test = _crops(right, size, chosen)
+
+    def _indices(self, step: int, batch_size: int, seed: int) -> Indices:
+        rng = np.random.default_rng([_BATCHES, seed, step])
+        return rng.integers(_starts(self._left, self.shape[2])[-1], size=batch_size)
+
+    def _take(self, indices: Indices) -> ImageSet:
+        return _crops(self._left, self.shape[2], indices)
+
+
+def _starts(panels: Sequence[torch.Tensor], size: int) -> Indices:
+    """Return the number of each panel's first crop and, last, the number of all crops."""
+    return np.cumsum([0, *((x.shape[1] - size + 1) * (x.shape[2] - size + 1) for x in panels)])
+
+
+def _crops(panels: Sequence[torch.Tensor], size: int, indices: Indices) -> ImageSet:
+    """Return the crops of uint8 panels (c, h, w) with these numbers, which run panel by panel, row by row."""
+    starts, crops = _starts(panels, size), []
+    for index in indices:
+        number = int(np.searchsorted(starts, index, side="right")) - 1
+        row, column = divmod(int(index - starts[number]), panels[number].shape[2] - size + 1)
+        crops.append(panels[number][:, row : row + size, column : column + size])
+    return ImageSet(torch.stack(crops))
+
+
+@lru_cache(maxsize=2)  # two, because a batch may straddle epochs
+def _permutation(count: int, seed: int, epoch: int) -> Indices:
+    return np.random.default_rng([_BATCHES, seed, epoch]).permutation(count)
+
+
+def _hold_out(total: int, count: int) -> tuple[Indices, Indices]:
+    """Return the numbers that stay and ``count`` numbers to hold out, the same ones in every run."""
+    order = np.random.default_rng(_SPLITS).permutation(total)
+    return np.sort(order[: total - count]), np.sort(order[total - count :])
+
+
+def _natural(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer from 0, got {value!r}")
+    if value < 0:
+        raise ValueError(f"{name} must be an integer from 0, got {value}")
+    return int(value)
+
+
+def extra(module: str) -> Any:
+    """Import a module that only training needs; ImportError names the extra that brings it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ImportError(f"{module} is missing: pip install nflows-woodbury[train]") from error
