@@ -10,9 +10,9 @@ from nflows.distributions import StandardNormal
 from nflows.flows import Flow
 from nflows.nn.nets import ConvResidualNet
 from nflows.transforms import ActNorm, AffineCouplingTransform, CompositeTransform
-from PIL import Image
 
 from nflows_woodbury import Squeeze, UniformDequantize, WoodburyTransform
+from nflows_woodbury.evaluation import image_grid, save_png
 from nflows_woodbury.loading import open_source
 
 Shape = tuple[int, int, int]
@@ -32,11 +32,6 @@ def build(shape: Shape, levels: int, steps: int, hidden_channels: int) -> Flow:
         for _ in range(steps):
             transforms += [ActNorm(channels), WoodburyTransform(level, ranks=(8, 16)), coupling(level, hidden_channels)]
     return Flow(CompositeTransform(transforms), StandardNormal([channels, height, width]))
-
-
-def save_grid(images: torch.Tensor, columns: int, path: str) -> None:
-    rows = [torch.cat(list(row), 2) for row in images.split(columns)]
-    Image.fromarray(torch.cat(rows, 1).permute(1, 2, 0).numpy()).save(path)
 
 
 def main() -> None:
@@ -70,7 +65,8 @@ def main() -> None:
     flow.eval()
     with torch.no_grad():
         print(f"test        {bits_per_dimension(source.test.images[:256]).item():.3f} bits/dim")
-        save_grid(dequantize.inverse(flow.sample(32))[0], 8, args.output)
+        samples, _ = dequantize.inverse(flow.sample(32))
+    save_png(image_grid(samples, columns=8), args.output, zoom=4)
     print(f"samples     {args.output}")
 
 

@@ -8,7 +8,6 @@ from math import log, prod
 
 import normflows as nf
 import torch
-from PIL import Image
 
 from nflows_woodbury import (
     InvertibleConv1x1,
@@ -17,6 +16,7 @@ from nflows_woodbury import (
     WoodburyTransform,
     initialize,
 )
+from nflows_woodbury.evaluation import image_grid, save_png
 from nflows_woodbury.loading import open_source
 from nflows_woodbury.normflows import NormflowsAdapter, register
 
@@ -41,11 +41,6 @@ def build(shape: Shape, levels: int, blocks: int, hidden_channels: int, mixing: 
         latent = level if i == 0 else (level[0] // 2, *sides)
         q0 += [nf.distributions.GlowBase(latent)]
     return nf.MultiscaleFlow(q0, flows, merges, transform=NormflowsAdapter(UniformDequantize()), class_cond=False)
-
-
-def save_grid(images: torch.Tensor, columns: int, path: str) -> None:
-    rows = [torch.cat(list(row), 2) for row in images.split(columns)]
-    Image.fromarray(torch.cat(rows, 1).permute(1, 2, 0).numpy()).save(path)
 
 
 def main() -> None:
@@ -78,7 +73,7 @@ def main() -> None:
     with torch.no_grad():
         print(f"test        {bits * model.forward_kld(source.test.images[:256]).item():.3f} bits/dim")
         samples, _ = model.sample(32, temperature=0.7)
-    save_grid(samples, 8, args.output)
+    save_png(image_grid(samples, columns=8), args.output, zoom=4)
     print(f"samples     {args.output}")
 
 

@@ -36,6 +36,15 @@ def one_of(name: str, value: object, choices: Collection[str]) -> str:
     return value
 
 
+def layer_dtype(inputs: torch.Tensor, dtype: torch.dtype) -> None:
+    """Check that ``inputs`` have the dtype of a layer's parameters."""
+    if inputs.dtype != dtype:
+        raise TypeError(
+            f"inputs must have the layer's dtype {dtype}, got {inputs.dtype}; convert one of them, "
+            f"such as layer.to({inputs.dtype})"
+        )
+
+
 def channel_inputs(inputs: torch.Tensor, num_channels: int) -> None:
     """Check that ``inputs`` are floating point of shape (B, num_channels, h, w), any h and w."""
     _floating(inputs)

@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 __all__ = ["main"]
@@ -117,7 +116,7 @@ def _sample_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("checkpoint", help="a checkpoint, or the folder of a run")
     command.add_argument("--num", type=int, default=36, metavar="N", help="images")
     command.add_argument("--temperature", type=float, default=1.0, metavar="X", help="factor on the noise")
-    command.add_argument("--label", type=int, metavar="N", help="class, of a class-conditional model (default: in turn)")
+    command.add_argument("--label", type=int, metavar="N", help="class of all images (default: in turn)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise")
     command.add_argument("--out", default="samples.png", metavar="FILE", help="where the grid goes")
 

@@ -15,7 +15,15 @@ from nflows_woodbury.checks import positive_int, uint8_images
 from nflows_woodbury.data import ImageSet, extra
 from nflows_woodbury.flow import ImageFlow
 
-__all__ = ["bits_per_dim", "class_context", "image_grid", "png_bits_per_dim", "reconstructions", "sample_classes", "save_png"]
+__all__ = [
+    "bits_per_dim",
+    "class_context",
+    "image_grid",
+    "png_bits_per_dim",
+    "reconstructions",
+    "sample_classes",
+    "save_png",
+]
 
 
 def class_context(labels: Tensor | None, num_classes: int) -> Tensor | None:
@@ -74,7 +82,10 @@ def png_bits_per_dim(images: Tensor) -> float:
 
 @torch.no_grad()
 def reconstructions(flow: ImageFlow, images: Tensor, context: Tensor | None = None) -> Tensor:
-    """Images to noise and back, uint8 ``(N, c, h, w)``: exact in float64; in float32 pixels on a bin's edge may flip."""
+    """Images to noise and back, uint8 ``(N, c, h, w)``.
+
+    Exact in float64; in float32 a pixel whose dequantized value lies on a bin's edge may move to the next bin.
+    """
     return flow.transform_from_noise(flow.transform_to_noise(images, context), context)
 
 

@@ -57,7 +57,7 @@ class ImageFlow(Flow):
 
     @torch.no_grad()
     def initialize(self, images: Tensor, context: Tensor | None = None) -> None:
-        """Start the layers that start from data (ActNorm) on one batch of uint8 images; call it once, before training."""
+        """Start the layers that start from data (ActNorm) on a batch of uint8 images; once, before training."""
         self._check(images)
         initialize(self._transform, images, self._embedding_net(context))
 
@@ -147,7 +147,8 @@ class ImageFlow(Flow):
     def _check(self, images: Tensor) -> None:
         uint8_images(images)
         if tuple(images.shape[1:]) != self.shape:
-            raise ValueError(f"images must have shape (B, {', '.join(map(str, self.shape))}), got {tuple(images.shape)}")
+            expected = ", ".join(map(str, ("B", *self.shape)))
+            raise ValueError(f"images must have shape ({expected}), got {tuple(images.shape)}")
 
 
 def image_flow(

@@ -90,14 +90,15 @@ def _dense(U: Tensor, V: Tensor) -> Tensor:
 
 
 def paper_start(n: int, d: int) -> tuple[Tensor, Tensor]:
-    """Entries N(0, 0.01^2), as published (Lu and Huang 2020, section 6). Learns slowly: the gradient of ``U V`` is
-    as small as its factors.
+    """Entries N(0, 0.01^2), as published (Lu and Huang 2020, appendix).
+
+    Learns slowly: the gradient of ``U V`` is as small as its factors.
     """
     return 0.01 * torch.randn(n, d), 0.01 * torch.randn(d, n)
 
 
 def reflection_start(n: int, d: int) -> tuple[Tensor, Tensor]:
-    """The block reflection ``I - 2 Q Q^T`` with a random orthonormal ``Q``: orthogonal, log-det 0, factors of size one."""
+    """The block reflection ``I - 2 Q Q^T``, ``Q`` random orthonormal: orthogonal, log-det 0, factors of size one."""
     Q = _orthonormal(n, min(n, d))
     return _pad(-2 * Q, Q.mT.clone(), d)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nflows_woodbury.checks import positive_int
+from nflows_woodbury.checks import layer_dtype, positive_int
 
 __all__ = ["ConvNet"]
 
@@ -48,6 +48,7 @@ class ConvNet(nn.Module):
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
         """Parameters for the map of the other half."""
+        layer_dtype(inputs, self.first.weight.dtype)
         hidden = add_context(self.first(inputs), self.context, context)
         hidden = self.second(F.relu(hidden))
         outputs: Tensor = self.last(F.relu(hidden))

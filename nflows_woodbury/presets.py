@@ -51,7 +51,9 @@ def paper_ranks(levels: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     ((8, 8, 16), (16, 16, 8))
     """
     last = 1 if levels < 4 else 2
-    return tuple(8 if i < 2 else 16 for i in range(levels)), tuple(8 if i >= levels - last else 16 for i in range(levels))
+    channels = tuple(8 if level < 2 else 16 for level in range(levels))
+    pixels = tuple(16 if level < levels - last else 8 for level in range(levels))
+    return channels, pixels
 
 
 @dataclass(frozen=True)

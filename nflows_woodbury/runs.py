@@ -11,6 +11,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 
 from nflows_woodbury.checkpoint import find_checkpoint, load_flow, read_checkpoint
@@ -61,7 +62,11 @@ def train(options: dict[str, Any]) -> None:
     start = perf_counter()
     trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
     if trainer.is_global_zero:
-        _finish(module.flow, flow_config, source, run_folder, trainer.global_step, config.max_steps, perf_counter() - start)
+        print(f"\n{trainer.global_step} steps in {perf_counter() - start:.0f} s")
+        if trainer.global_step < config.max_steps:
+            print(f"stopped before step {config.max_steps}; to continue: nflows-woodbury train --resume {_quoted(run_folder)}")
+        else:
+            _finish(module.flow, flow_config, source, run_folder, trainer.global_step)
 
 
 def _resume(
@@ -78,19 +83,14 @@ def _resume(
     return checkpoint, {**flow, **saved["training"], **options}, checkpoint.parent.parent
 
 
-def _finish(
-    flow: ImageFlow, config: FlowConfig, source: ImageSource, folder: Path, step: int, max_steps: int, seconds: float
-) -> None:
-    print(f"\n{step} steps in {seconds:.0f} s")
-    if step < max_steps:
-        print(f"stopped before step {max_steps}; to continue:\n  nflows-woodbury train --resume {_quoted(folder)}")
-        return
+def _finish(flow: ImageFlow, config: FlowConfig, source: ImageSource, folder: Path, step: int) -> None:
     result = _measure(flow, config, source.test)
+    size = "x".join(map(str, source.shape))
     print(
-        f"test bits/dim  {result['bits_per_dim']:.3f}  ({len(source.test)} images, {'x'.join(map(str, source.shape))})\n"
+        f"test bits/dim  {result['bits_per_dim']:.3f}  ({len(source.test)} images, {size})\n"
         f"PNG bits/dim   {png_bits_per_dim(source.test.images):.3f}  (each image by itself, without the file's header)"
     )
-    _write_json(folder / "result.json", {**result, "steps": step, "seconds": round(seconds, 1)})
+    _write_json(folder / "result.json", {**result, "steps": step})
     places = {
         "samples": folder / "samples.png",
         "reconstructions": folder / "reconstructions.png",
@@ -116,7 +116,7 @@ def evaluate(
         raise ValueError(f"data must have images of shape {config.shape}, as the model, got {source.shape}")
     images = source.test
     if limit is not None:
-        images = ImageSet(images.images[: positive_int("limit", limit)], None if images.labels is None else images.labels[:limit])
+        images = images.take(np.arange(min(positive_int("limit", limit), len(images))))
     result = {"data": source.name, **_measure(flow.to(_device()), config, images, samples=samples, seed=seed)}
     if json is not None:
         _write_json(Path(json), result)
@@ -139,7 +139,9 @@ def sample(
     return save_png(image_grid(images.cpu()), out, zoom=2)
 
 
-def _measure(flow: ImageFlow, config: FlowConfig, images: ImageSet, *, samples: int = 1, seed: int = 0) -> dict[str, Any]:
+def _measure(
+    flow: ImageFlow, config: FlowConfig, images: ImageSet, *, samples: int = 1, seed: int = 0
+) -> dict[str, Any]:
     bits = bits_per_dim(flow, images, num_classes=config.num_classes, samples=samples, seed=seed)
     return {
         "bits_per_dim": float(bits.mean()),

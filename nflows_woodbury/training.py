@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from math import cos, pi
+from math import ceil, cos, pi
 from pathlib import Path
 from time import perf_counter
 from types import FrameType
@@ -21,7 +21,14 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from nflows_woodbury.checks import one_of, positive_int
 from nflows_woodbury.data import ImageSource
-from nflows_woodbury.evaluation import bits_per_dim, class_context, image_grid, reconstructions, sample_classes, save_png
+from nflows_woodbury.evaluation import (
+    bits_per_dim,
+    class_context,
+    image_grid,
+    reconstructions,
+    sample_classes,
+    save_png,
+)
 from nflows_woodbury.presets import FlowConfig
 
 __all__ = ["FlowTraining", "TrainingConfig", "make_trainer"]
@@ -95,13 +102,13 @@ class FlowTraining(pl.LightningModule):
         self._clock = 0.0
 
     def setup(self, stage: str) -> None:
-        """Start ActNorm from one batch, the same on every rank, before Lightning wraps the module."""
-        batch = self.source.batch(0, max(256, self.config.batch_size), seed=self.config.seed)
-        context = class_context(batch.labels, self.flow_config.num_classes)
-        torch.manual_seed(self.config.seed)
-        self.flow.initialize(
-            batch.images.to(self.device), None if context is None else context.to(self.device)
-        )
+        """Start ActNorm from 256 images, the same on every rank, before Lightning wraps the module."""
+        size, seed = self.config.batch_size, self.config.seed
+        batches = [self.source.batch(step, size, seed=seed) for step in range(ceil(256 / size))]
+        labels = [batch.labels for batch in batches if batch.labels is not None]
+        torch.manual_seed(seed)
+        images = torch.cat([batch.images for batch in batches]).to(self.device)
+        self.flow.initialize(images, self._context(torch.cat(labels) if labels else None))
 
     def train_dataloader(self) -> DataLoader[tuple[int, Tensor, Tensor | None]]:
         """Batches from the step that the run is at."""
@@ -125,7 +132,7 @@ class FlowTraining(pl.LightningModule):
         if before:
             self.log("images_per_second", self.config.batch_size / (now - before))
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """Adam with warm-up and schedule."""
         optimizer = torch.optim.Adam(self.parameters(), self.config.learning_rate)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.config.rate)
@@ -167,11 +174,13 @@ class Pictures(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         """Draw when it is time."""
+        assert isinstance(module, FlowTraining)
         if trainer.global_step % module.config.every == 0 and trainer.global_step < trainer.max_steps:
             self._draw(trainer, module)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Draw at the end."""
+        assert isinstance(module, FlowTraining)
         self._draw(trainer, module)
 
     @rank_zero_only
@@ -200,6 +209,7 @@ class Validation(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         """Evaluate when it is time."""
+        assert isinstance(module, FlowTraining)
         images = module.source.validation
         if images is not None and trainer.global_step % module.config.every == 0:
             bits = bits_per_dim(module.flow, images, num_classes=module.flow_config.num_classes)
@@ -217,9 +227,9 @@ class ProgressBar(TQDMProgressBar):
 class StopOnSignal(pl.Callback):
     """Ctrl-C and SIGTERM end the run after the step in hand, with a checkpoint; a second signal ends it at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.stopped = folder, False
         self._before: dict[int, Any] = {}
-        self.stopped = False
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Take the signals."""
@@ -231,8 +241,10 @@ class StopOnSignal(pl.Callback):
         self._before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Give the signals back."""
+        """Give the signals back; after one, save what the last step left."""
         self._restore()
+        if self.stopped:
+            trainer.save_checkpoint(self.folder / "last.ckpt")
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
@@ -241,7 +253,7 @@ class StopOnSignal(pl.Callback):
 
 
 def make_trainer(config: TrainingConfig, out: Path, *, devices: int = 1, progress: bool = True) -> pl.Trainer:
-    """A Trainer for :class:`FlowTraining`: checkpoints in ``out/checkpoints``, log in ``out/log``, pictures in ``out``."""
+    """A Trainer for :class:`FlowTraining`: checkpoints and log in folders of ``out``, pictures in ``out`` itself."""
     return pl.Trainer(
         max_steps=config.max_steps,
         max_epochs=-1,
@@ -251,7 +263,7 @@ def make_trainer(config: TrainingConfig, out: Path, *, devices: int = 1, progres
         callbacks=[
             Validation(),
             Pictures(out),
-            StopOnSignal(),
+            StopOnSignal(out / "checkpoints"),
             ModelCheckpoint(
                 out / "checkpoints", filename="{step}", every_n_train_steps=config.every, save_last=True, save_top_k=1,
                 monitor="step", mode="max", save_on_train_epoch_end=True, enable_version_counter=False,

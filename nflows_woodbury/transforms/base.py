@@ -8,6 +8,8 @@ import torch
 from nflows.transforms.base import Transform
 from torch import Tensor
 
+from nflows_woodbury.checks import layer_dtype
+
 __all__ = ["LinearTransform", "full_precision"]
 
 
@@ -29,6 +31,7 @@ class LinearTransform(Transform):
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map data towards noise; ``context`` is accepted and not used."""
         self._check(inputs)
+        layer_dtype(inputs, next(self.parameters()).dtype)
         with full_precision(inputs):
             outputs, logabsdet = self._map(inputs)
         return outputs, _per_input(logabsdet, inputs)
@@ -36,6 +39,7 @@ class LinearTransform(Transform):
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map noise towards data; ``context`` is accepted and not used."""
         self._check(inputs)
+        layer_dtype(inputs, next(self.parameters()).dtype)
         with full_precision(inputs):
             outputs, logabsdet = self._inverse_map(inputs)
         return outputs, _per_input(logabsdet, inputs)

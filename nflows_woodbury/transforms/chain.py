@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from nflows.transforms.base import Transform
@@ -32,7 +33,7 @@ class Chain(Transform):
 
     def __init__(self, transforms: Iterable[Transform] = ()) -> None:
         super().__init__()
-        self.transforms = nn.ModuleList(transforms)
+        self.transforms: Any = nn.ModuleList(transforms)
 
     def __len__(self) -> int:
         return len(self.transforms)
@@ -52,12 +53,11 @@ class Chain(Transform):
 def _cascade(
     maps: Iterable[Callable[..., tuple[Tensor, Tensor]]], inputs: Tensor, context: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    wide = torch.promote_types(inputs.dtype, torch.float32)
-    total = torch.zeros(inputs.shape[0], dtype=wide, device=inputs.device)
     outputs = inputs
+    total = torch.zeros(len(inputs), dtype=torch.promote_types(inputs.dtype, torch.float32), device=inputs.device)
     for apply in maps:
         outputs, logabsdet = apply(outputs, context)
-        total = total + logabsdet  # out of place: promotes where a part is wider
+        total = total + logabsdet  # out of place: from float32 on, as wide as the widest part
     return outputs, total
 
 

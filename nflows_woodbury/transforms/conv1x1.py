@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ class InvertibleConv1x1(LinearTransform):
     def __init__(self, shape: Sequence[int], parametrization: str = "dense") -> None:
         super().__init__()
         self.num_channels = image_shape(shape)[0]
-        self.matrix = PARAMETRIZATIONS[one_of("parametrization", parametrization, PARAMETRIZATIONS)](self.num_channels)
+        self.matrix: Any = PARAMETRIZATIONS[one_of("parametrization", parametrization, PARAMETRIZATIONS)](self.num_channels)
 
     def _check(self, inputs: Tensor) -> None:
         channel_inputs(inputs, self.num_channels)

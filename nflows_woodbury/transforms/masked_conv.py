@@ -43,7 +43,8 @@ def correlate(inputs: Tensor, kernel: Tensor) -> Tensor:
     """Convolution without padding, (B, c_in, H, W) -> (B, c_out, H - p + 1, W - q + 1), as one matrix product."""
     height, width = inputs.shape[2] - kernel.shape[2] + 1, inputs.shape[3] - kernel.shape[3] + 1
     taps = kernel.permute(0, 2, 3, 1).flatten(1)
-    return torch.matmul(taps, _windows(inputs, height, width)).unflatten(2, (height, width))
+    outputs = torch.matmul(taps, _windows(inputs, height, width))
+    return outputs.view(inputs.shape[0], kernel.shape[0], height, width)
 
 
 def convolve(inputs: Tensor, kernel: Tensor, order: str = "quadrant") -> Tensor:
@@ -88,7 +89,8 @@ def solve(outputs: Tensor, kernel: Tensor, order: str = "quadrant", *, upper: bo
     """
     corner = kernel[:, :, -1, _skew(kernel, order).corner]
     triangle = corner.triu() if upper else corner.tril()
-    inputs: Tensor = _Solve.apply(outputs, triangular(kernel, triangle, order), order, upper)
+    apply = _operator if torch.compiler.is_compiling() else _Solve.apply
+    inputs: Tensor = apply(outputs, triangular(kernel, triangle, order), order, upper)  # type: ignore[no-untyped-call]
     return inputs
 
 
@@ -145,38 +147,6 @@ def _rows(height: int, width: int, p: int, q: int) -> _Skew:
 ORDERS: dict[str, Callable[[int, int, int, int], _Skew]] = {"quadrant": _quadrant, "rows": _rows}
 
 
-class _Solve(torch.autograd.Function):
-    """``x`` of ``convolve(x, kernel) = y``; its backward is a solve and a convolution, so it can be taken again."""
-
-    @staticmethod
-    def forward(outputs: Tensor, kernel: Tensor, order: str, upper: bool) -> Tensor:
-        return _substitute(outputs, kernel, order, upper)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, str, bool], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[1], output)
-        ctx.order, ctx.upper = inputs[2:]
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        kernel, inputs = ctx.saved_tensors
-        adjoint = solve(gradient.flip(2, 3), kernel.transpose(0, 1), ctx.order, upper=not ctx.upper).flip(2, 3)
-        windows = _windows(_pad(inputs, kernel, ctx.order), *gradient.shape[2:])
-        taps = torch.matmul(adjoint.flatten(2), windows.mT).sum(0)
-        return adjoint, -taps.unflatten(1, (*kernel.shape[2:], -1)).permute(0, 3, 1, 2), None, None
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], outputs: Tensor, kernel: Tensor, *rest: Any) -> tuple[Tensor, int]:
-        y, k = (
-            tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-            for tensor, dim in zip((outputs, kernel), in_dims, strict=False)
-        )
-        if in_dims[1] is None:  # one kernel: one batch
-            return _Solve.apply(y.flatten(0, 1), kernel, *rest).unflatten(0, y.shape[:2]), 0
-        return torch.stack([_Solve.apply(*pair, *rest) for pair in zip(y, k, strict=True)]), 0
-
-
-@torch.library.custom_op("nflows_woodbury::substitute", mutates_args=())  # opaque to compilers: they would unroll the loop
 def _substitute(outputs: Tensor, kernel: Tensor, order: str, upper: bool) -> Tensor:
     batch, channels, height, width = outputs.shape
     skew = _skew(kernel, order, height, width)
@@ -188,7 +158,7 @@ def _substitute(outputs: Tensor, kernel: Tensor, order: str, upper: bool) -> Ten
     # pixels of a wavefront in all images are consecutive rows, so that a step copies nothing.
     buffer = outputs.new_zeros(skew.size[0] * batch, skew.size[1], channels)
     pixels = _pixels(buffer, skew, batch, height, width)
-    pixels.copy_(torch.matmul(outputs.flatten(2).mT, inverse.mT).unflatten(1, (height, width)))
+    pixels.copy_(torch.matmul(outputs.flatten(2).mT, inverse.mT).view(batch, height, width, channels))
     for step, (first, last) in enumerate(skew.steps):
         unknown = buffer[(skew.origin[0] + first) * batch : (skew.origin[0] + last) * batch, skew.origin[1] + step]
         for m, t, weight in taps:
@@ -198,9 +168,44 @@ def _substitute(outputs: Tensor, kernel: Tensor, order: str, upper: bool) -> Ten
     return pixels.permute(0, 3, 1, 2).contiguous()
 
 
-@_substitute.register_fake
-def _(outputs: Tensor, kernel: Tensor, order: str, upper: bool) -> Tensor:
-    return torch.empty_like(outputs, memory_format=torch.contiguous_format)
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor, str, bool], output: Tensor) -> None:
+    ctx.save_for_backward(inputs[1], output)
+    ctx.order, ctx.upper = inputs[2:]
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    """The transposed solve for ``outputs``; for ``kernel`` what it meets in the convolution of the solution."""
+    kernel, inputs = ctx.saved_tensors
+    c, _, p, q = kernel.shape
+    adjoint = solve(gradient.flip(2, 3), kernel.transpose(0, 1), ctx.order, upper=not ctx.upper).flip(2, 3)
+    windows = _windows(_pad(inputs, kernel, ctx.order), *inputs.shape[2:])
+    taps = torch.matmul(adjoint.flatten(2), windows.mT).sum(0)
+    return adjoint, -taps.view(c, p, q, c).permute(0, 3, 1, 2), None, None
+
+
+def _vmap(
+    info: Any, in_dims: tuple[int | None, ...], outputs: Tensor, kernel: Tensor, order: str, upper: bool
+) -> tuple[Tensor, int]:
+    """The images of all samples as one batch, or sample by sample where the kernels differ."""
+    n = info.batch_size
+    y = outputs.expand(n, *outputs.shape) if in_dims[0] is None else outputs.movedim(in_dims[0], 0)
+    if in_dims[1] is None:
+        return solve(y.flatten(0, 1), kernel, order, upper=upper).view(y.shape), 0
+    return torch.stack([solve(y[i], kernel.select(in_dims[1], i), order, upper=upper) for i in range(n)]), 0
+
+
+class _Solve(torch.autograd.Function):
+    forward = staticmethod(_substitute)
+    setup_context = staticmethod(_save)
+    backward = staticmethod(_backward)
+    vmap = staticmethod(_vmap)
+
+
+# The same as an operator, which torch.compile calls as one, where it would unroll the loop of a Function for minutes.
+# (A Function is what torch.func can differentiate.)
+_operator = torch.library.custom_op("nflows_woodbury::substitute", _substitute, mutates_args=())
+_operator.register_fake(lambda outputs, *_: torch.empty_like(outputs, memory_format=torch.contiguous_format))
+_operator.register_autograd(_backward, setup_context=_save)
 
 
 def _pixels(buffer: Tensor, skew: _Skew, batch: int, height: int, width: int) -> Tensor:
@@ -225,4 +230,4 @@ def _windows(inputs: Tensor, height: int, width: int) -> Tensor:
     """What each output pixel meets, tap by tap: (B, c, H, W) -> (B, p q c, height width)."""
     rows, columns = inputs.shape[2] - height + 1, inputs.shape[3] - width + 1
     shifted = [inputs[:, :, a : a + height, b : b + width] for a in range(rows) for b in range(columns)]
-    return torch.cat(shifted, 1).flatten(2)
+    return (torch.cat(shifted, 1) if len(shifted) > 1 else inputs).flatten(2)

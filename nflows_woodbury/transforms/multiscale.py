@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import torch
 from nflows.transforms.base import Transform
@@ -16,7 +17,7 @@ __all__ = ["Multiscale"]
 
 
 class Multiscale(Transform):
-    """Levels one after the other; the second half of each level's channels leaves as latents, the last level leaves whole.
+    """Levels one after the other; the second half of each one's channels leaves as latents, the last leaves whole.
 
     Glow keeps the first half and factors out the second; nflows' ``MultiscaleCompositeTransform`` emits the first.
     Here the half that goes on is the first, the one that :class:`SplitPrior` and the couplings condition on.
@@ -48,7 +49,7 @@ class Multiscale(Transform):
         super().__init__()
         if not levels or len(levels) != len(shapes):
             raise ValueError(f"levels and shapes must pair up, at least one, got {len(levels)} and {len(shapes)}")
-        self.levels = nn.ModuleList(levels)
+        self.levels: Any = nn.ModuleList(levels)
         self.shapes = [image_shape(shape, f"shapes[{i}]") for i, shape in enumerate(shapes)]
         self.latents = [(channel_halves(c)[1], h, w) for c, h, w in self.shapes[:-1]] + [self.shapes[-1]]
         self.num_features = sum(prod(shape) for shape in self.latents)

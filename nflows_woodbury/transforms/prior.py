@@ -1,7 +1,7 @@
 """Learned priors as transforms: what a Gaussian prior would say of the latents, done to the latents instead.
 
 ``log N(z; mean, scale) = log N((z - mean) / scale; 0, 1) - log scale``, so a flow with these transforms and a standard
-normal base has the density of Glow's learned priors; the base stays any distribution, and temperature scales noise only.
+normal base has the density of Glow's learned priors; the base stays any distribution, and temperature scales noise.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ import torch
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import channel_inputs, image_inputs, image_shape
+from nflows_woodbury.checks import channel_inputs, image_inputs, image_shape, layer_dtype
 from nflows_woodbury.nets import add_context, channel_halves, context_projection, sum_pixels, zero_conv
 
 __all__ = ["SplitPrior", "TopPrior"]
 
 
 class SplitPrior(Transform):
-    r"""Normalizes the half that is factored out given the half that goes on, :math:`z_2 \mapsto (z_2 - \mu(z_1)) / \sigma(z_1)`.
+    r"""Normalizes the half that is factored out given the half that goes on.
+
+    .. math:: z_2 \mapsto (z_2 - \mu(z_1)) / \sigma(z_1)
 
     ``mu`` and ``log sigma`` come from one 3x3 convolution that starts at zero, so the layer starts as the identity.
     :math:`\log|\det J| = -\sum \log \sigma`. :class:`Multiscale` then takes the second half out.
@@ -60,6 +62,7 @@ class SplitPrior(Transform):
         return torch.cat([given, noise * log_scale.exp() + mean], 1), sum_pixels(log_scale)
 
     def _mean_and_log_scale(self, given: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        layer_dtype(given, self.conv.weight.dtype)
         parameters = add_context(self.conv(given), self.context, context).to(given.dtype)
         mean, log_scale = parameters.chunk(2, 1)
         return mean, log_scale
@@ -104,6 +107,7 @@ class TopPrior(Transform):
 
     def _mean_and_log_scale(self, inputs: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         image_inputs(inputs, self.shape)
+        layer_dtype(inputs, self.mean.dtype)
         parameters = torch.cat([self.mean, self.log_scale]).expand(inputs.shape[0], -1, -1, -1)
         mean, log_scale = add_context(parameters, self.context, context).to(inputs.dtype).chunk(2, 1)
         return mean, log_scale

@@ -39,7 +39,7 @@ class Squeeze(Transform):
         """Pixels into channels."""
         if inputs.dim() != 4 or inputs.shape[2] % self.factor or inputs.shape[3] % self.factor:
             raise ValueError(
-                f"inputs must have shape (B, c, h, w) with h and w divisible by {self.factor}, got {tuple(inputs.shape)}"
+                f"inputs must be (B, c, h, w) with h and w divisible by {self.factor}, got {tuple(inputs.shape)}"
             )
         # not F.pixel_unshuffle, which leaves an empty batch as it is
         blocks = inputs.unflatten(3, (-1, self.factor)).unflatten(2, (-1, self.factor))
@@ -49,7 +49,7 @@ class Squeeze(Transform):
         """Channels back into pixels."""
         if inputs.dim() != 4 or inputs.shape[1] % self.factor**2:
             raise ValueError(
-                f"inputs must have shape (B, c, h, w) with c divisible by {self.factor**2}, got {tuple(inputs.shape)}"
+                f"inputs must be (B, c, h, w) with c divisible by {self.factor**2}, got {tuple(inputs.shape)}"
             )
         blocks = inputs.unflatten(1, (-1, self.factor, self.factor))
         return blocks.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3), _zeros(inputs)

@@ -1,0 +1,113 @@
+"""Sphinx settings. Build without network:
+
+sphinx-build -W -n -b html docs docs/_build/html
+sphinx-build -W -n -b doctest docs docs/_build/doctest
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from importlib.metadata import files, version
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+import docstrings
+import figures
+import links
+import reference
+
+project = "nflows-woodbury"
+author = "The nflows-woodbury developers"
+copyright = f"{author}, MIT licence"
+release = version = version("nflows-woodbury")
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.doctest",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "myst_parser",  # for CHANGELOG.md only, pages are reStructuredText
+]
+source_suffix = {".rst": "restructuredtext"}
+exclude_patterns = ["_build"]
+nitpicky = True
+nitpick_ignore_regex = [
+    (r"py:.*", r"(nflows|normflows|pytorch_lightning|pl|npt|numpy)(\..*)?"),  # they publish no inventory, or we keep none
+]
+
+# The reference: docs/reference.py writes docs/api from each module's __all__, autosummary only fills its tables.
+autosummary_generate = False
+autodoc_typehints_format = "short"
+autodoc_type_aliases = {"Part": "Part", "Shape": "Shape", "Start": "Start", "npt.NDArray": "numpy.ndarray"}
+autodoc_preserve_defaults = True
+python_use_unqualified_type_names = True
+maximum_signature_line_length = 90
+napoleon_numpy_docstring = False
+toc_object_entries_show_parents = "hide"
+
+# Doctests of docstrings run under pytest, with each module's own names; here those of the pages run.
+doctest_test_doctest_blocks = ""
+doctest_global_setup = "import torch; _ = torch.manual_seed(0)"
+
+html_theme = "furo"
+html_title = "nflows-woodbury"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_show_sphinx = False
+html_theme_options = {"navigation_with_keys": True}
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+# MathJax 3 comes from the wheel sphinx-mathjax-offline and is served with the pages: readers need no third host, and
+# the same formulas show on a laptop without network. Of its 24 MB only the script and its fonts are copied. Without
+# JavaScript formulas stay as TeX source between \( and \).
+MATHJAX = ("static/mathjax/tex-chtml.js", "static/mathjax/output/chtml/fonts/woff-v2/")
+mathjax_path = "mathjax/tex-chtml.js"
+
+# Links to Python and torch come from inventories that links.py writes, so a build asks no other host.
+intersphinx_mapping = links.write_inventories(HERE / "_build" / "inventories")
+
+
+def setup(app: Sphinx) -> None:
+    reference.write_pages(HERE / "api")
+    app.connect("builder-inited", lambda app: figures.draw(HERE / "_build" / "figures"))
+    app.connect("autodoc-process-docstring", docstrings.fields, priority=100)  # before napoleon
+    app.connect("missing-reference", _by_short_name)
+    app.connect("build-finished", _copy_mathjax)
+
+
+def _by_short_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Element) -> Any:
+    """Link a name that docstrings and signatures give without its module, if exactly one of ours ends in it."""
+    if node.get("refdomain") != "py":
+        return None
+    domain, name = env.domains["py"], node["reftarget"].rsplit(".", 1)[-1]
+    found = {entry.node_id: entry for key, entry in domain.objects.items() if key.rsplit(".", 1)[-1] == name}
+    ours = node["reftarget"] in (name, f"nflows_woodbury.{name}")
+    if not ours or len(found) != 1:
+        return None
+    (entry,) = found.values()
+    from sphinx.util.nodes import make_refnode
+
+    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, content, name)
+
+
+def _copy_mathjax(app: Sphinx, error: Exception | None) -> None:
+    if error is None and app.builder.format == "html":
+        for file in files("sphinx-mathjax-offline") or ():
+            _, _, inner = file.as_posix().partition("/")
+            if inner.startswith(MATHJAX):
+                target = Path(app.outdir, "_static", inner.removeprefix("static/"))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file.locate(), target)

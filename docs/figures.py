@@ -1,0 +1,180 @@
+"""The figures of the pages, drawn by the layers themselves when the site is built.
+
+Grounds are transparent and text is mid-grey, so that one file serves light and dark pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil, prod
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import matplotlib
+import torch
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from nflows.transforms.base import Transform
+from torch import Tensor
+
+import nflows_woodbury
+from nflows_woodbury import lowrank
+from nflows_woodbury.presets import MIXINGS
+
+GREY = "#808080"
+STYLE = {
+    "axes.edgecolor": GREY, "axes.labelcolor": GREY, "text.color": GREY, "xtick.color": GREY, "ytick.color": GREY,
+    "axes.titlecolor": GREY, "font.size": 11, "axes.titlesize": 11, "svg.hashsalt": "nflows-woodbury",
+    "axes.facecolor": "none", "figure.facecolor": "none", "savefig.facecolor": "none", "legend.frameon": False,
+    "axes.spines.top": False, "axes.spines.right": False, "lines.linewidth": 2,
+}  # fmt: skip
+FLOOR = 1e-3  # of the colour scale
+RANKS = (2, 8)
+
+
+def draw(folder: Path) -> None:
+    """Draw every figure that is missing or older than the code it shows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = [Path(__file__), *Path(nflows_woodbury.__file__).parent.rglob("*.py")]
+    newest = max(source.stat().st_mtime for source in sources)
+    for name, make in FIGURES.items():
+        path = folder / f"{name}.svg"
+        if path.exists() and path.stat().st_mtime > newest:
+            continue
+        with torch.random.fork_rng(devices=[]), matplotlib.rc_context(STYLE):
+            torch.manual_seed(0)
+            make().savefig(path, transparent=True, metadata={"Date": None})
+
+
+def receptive_fields(columns: int = 3) -> Figure:
+    """What one output pixel in the middle and one in the corner depend on."""
+    shape, rows = (4, 15, 15), 2 * ceil(len(MIXINGS) / columns)
+    figure, axes = _panels(rows, columns, 1.95)
+    for number, (name, mixing) in enumerate(MIXINGS.items()):
+        layer = _moved(mixing(*RANKS)(shape))
+        upper, column = 2 * (number // columns), number % columns
+        for row, (i, j) in ((upper, (7, 7)), (upper + 1, (0, 0))):
+            image = _show(axes[row][column], _receptive_field(layer, shape, i, j))
+        axes[upper][column].set_title(name)
+    _colour_bar(figure, image, axes)
+    return figure
+
+
+def jacobians(columns: int = 3) -> Figure:
+    """The whole Jacobian of each mixing on a small image, entry by entry."""
+    shape = (2, 4, 4)
+    figure, axes = _panels(ceil(len(MIXINGS) / columns), columns, 2.05)
+    for number, (name, mixing) in enumerate(MIXINGS.items()):
+        panel = axes[number // columns][number % columns]
+        image = _show(panel, _jacobian(_moved(mixing(*RANKS)(shape)), shape).abs())
+        panel.set_title(name)
+    _colour_bar(figure, image, axes)
+    return figure
+
+
+def starts(n: int = 48, d: int = 8, targets: int = 8, steps: int = 1500) -> Figure:
+    """How fast ``I + U V`` learns a random target by Adam from each start, squared error relative to no update."""
+    figure = Figure(figsize=(6.2, 3.2), layout="constrained")
+    axes = figure.subplots()
+    U, V = torch.randn(targets, n, d) / n**0.5, torch.randn(targets, d, n) / n**0.5
+    target = U @ V
+    for name, start in lowrank.STARTS.items():
+        factors = [start(n, d) for _ in range(targets)]
+        parameters = [torch.stack(column).requires_grad_() for column in zip(*factors, strict=True)]
+        optimizer, errors = torch.optim.Adam(parameters, 1e-3), []
+        for _ in range(steps):
+            error = (parameters[0] @ parameters[1] - target).square().sum((1, 2)) / target.square().sum((1, 2))
+            errors.append(error.mean().item())
+            optimizer.zero_grad()
+            error.sum().backward()
+            optimizer.step()
+        axes.plot(errors, label=name)
+    axes.set(xlabel="Adam steps, learning rate 0.001", ylabel="relative squared error", yscale="log")
+    axes.legend(labelcolor=GREY)
+    return figure
+
+
+def timing(sizes: tuple[int, ...] = (8, 16, 32, 64), channels: int = 12, batch: int = 8) -> Figure:
+    """Milliseconds for each image, forward and inverse, against the image's side."""
+    figure = Figure(figsize=(6.2, 3.6), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for name, mixing in MIXINGS.items():
+        times: dict[str, list[float]] = {"forward": [], "inverse": []}
+        for size in sizes:
+            layer, images = _moved(mixing(8, 16)((channels, size, size))), torch.randn(batch, channels, size, size)
+            for direction, record in times.items():
+                record.append(1e3 * _seconds(getattr(layer, direction), images) / batch)
+        for panel, (direction, record) in zip(panels, times.items(), strict=True):
+            panel.plot(sizes, record, marker="o", markersize=4, label=name)
+            panel.set(title=direction, xlabel="side of the image, pixels", xscale="log", yscale="log")
+            panel.set_xticks(sizes, [str(size) for size in sizes])
+            panel.minorticks_off()
+    panels[0].set_ylabel("milliseconds per image")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, labelcolor=GREY)
+    return figure
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "receptive-fields": receptive_fields,
+    "jacobians": jacobians,
+    "starts": starts,
+    "timing": timing,
+}
+
+
+def _moved(layer: Transform) -> Transform:
+    """The layer as training may leave it: its start plus noise, so that every part of it acts."""
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            spread = 0.2 / max(parameter.shape[0], 1) ** 0.5 if parameter.dim() > 1 else 0.1
+            parameter += spread * torch.randn(parameter.shape)
+    return layer.eval()
+
+
+def _receptive_field(layer: Transform, shape: tuple[int, int, int], i: int, j: int) -> Tensor:
+    """Mean over channels of |d y[:, i, j] / d x|, shape (h, w)."""
+    inputs = torch.zeros(1, *shape, requires_grad=True)
+    pixel = layer(inputs)[0][0, :, i, j]
+    rows = [torch.autograd.grad(value, inputs, retain_graph=True)[0][0].abs() for value in pixel]
+    return torch.stack(rows).mean((0, 1))
+
+
+def _jacobian(layer: Transform, shape: tuple[int, int, int]) -> Tensor:
+    jacobian = torch.autograd.functional.jacobian(lambda x: layer(x)[0], torch.zeros(1, *shape))
+    return jacobian.reshape(prod(shape), prod(shape))
+
+
+def _seconds(call: Callable[[Tensor], Any], images: Tensor, repeats: int = 5) -> float:
+    best = float("inf")
+    with torch.no_grad():
+        for _ in range(repeats):
+            start = perf_counter()
+            call(images)
+            best = min(best, perf_counter() - start)
+    return best
+
+
+def _panels(rows: int, columns: int, side: float) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(columns * side, rows * side + 0.7), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for panel in axes.flat:
+        panel.axis("off")
+    return figure, axes
+
+
+def _show(panel: Any, values: Tensor) -> Any:
+    """Values as colours, relative to the largest; what is 0 (up to rounding) stays empty."""
+    share = values / values.max()
+    panel.axis("on")
+    panel.set(xticks=[], yticks=[])
+    for spine in panel.spines.values():
+        spine.set_visible(True)
+    shown = torch.where(share < 1e-6, torch.nan, share.clamp_min(FLOOR))
+    return panel.imshow(shown.numpy(), cmap="viridis", norm=LogNorm(FLOOR, 1), interpolation="nearest")
+
+
+def _colour_bar(figure: Figure, image: Any, axes: Any) -> None:
+    bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.7, aspect=40, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.set_label("share of the panel's largest entry")

@@ -1,0 +1,67 @@
+"""Inventories for intersphinx, from a short table: links to Python and torch that a build needs no network for."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+PYTHON = {
+    **{f"py:class {name}": f"library/functions.html#{name}" for name in ("bool", "float", "int", "object", "type")},
+    **{f"py:class {name}": f"library/stdtypes.html#{name}" for name in ("dict", "list", "str", "tuple", "bytes", "set")},
+    **{
+        f"py:exception {name}": f"library/exceptions.html#{name}"
+        for name in (
+            "AttributeError FileExistsError FileNotFoundError ImportError NotImplementedError OSError RuntimeError "
+            "TypeError ValueError"
+        ).split()
+    },
+    **{
+        f"py:class collections.abc.{name}": f"library/collections.abc.html#collections.abc.{name}"
+        for name in ("Callable", "Collection", "Iterable", "Iterator", "Mapping", "Sequence")
+    },
+    "py:class abc.ABC": "library/abc.html#abc.ABC",
+    "py:class contextlib.AbstractContextManager": "library/contextlib.html#contextlib.AbstractContextManager",
+    "py:class pathlib.Path": "library/pathlib.html#pathlib.Path",
+    "py:data typing.Any": "library/typing.html#typing.Any",
+    "py:data None": "library/constants.html#None",
+    "py:func functools.partial": "library/functools.html#functools.partial",
+    "py:class functools.partial": "library/functools.html#functools.partial",
+}
+TORCH = {
+    "py:class torch.Tensor": "tensors.html#torch.Tensor",
+    "py:class torch.dtype": "tensor_attributes.html#torch.dtype",
+    "py:class torch.device": "tensor_attributes.html#torch.device",
+    "py:class torch.autograd.Function": "autograd.html#torch.autograd.Function",
+    "py:class torch.optim.Optimizer": "optim.html#torch.optim.Optimizer",
+    "py:class torch.optim.optimizer.Optimizer": "optim.html#torch.optim.Optimizer",
+    **{
+        f"py:class torch.nn.{name}": f"generated/torch.nn.{name}.html#torch.nn.{name}"
+        for name in ("Module", "Conv2d", "Embedding", "Parameter")
+    },
+    "py:class torch.nn.modules.module.Module": "generated/torch.nn.Module.html#torch.nn.Module",
+    "py:class torch.nn.modules.conv.Conv2d": "generated/torch.nn.Conv2d.html#torch.nn.Conv2d",
+    "py:class torch.utils.data.DataLoader": "data.html#torch.utils.data.DataLoader",
+    "py:class torch.utils.data.dataloader.DataLoader": "data.html#torch.utils.data.DataLoader",
+    "py:func torch.compile": "generated/torch.compile.html#torch.compile",
+    "py:func torch.kron": "generated/torch.kron.html#torch.kron",
+}
+SITES = {
+    "python": ("https://docs.python.org/3/", PYTHON),
+    "torch": ("https://docs.pytorch.org/docs/stable/", TORCH),
+}
+
+
+def write_inventories(folder: Path) -> dict[str, tuple[str, str]]:
+    """Write one inventory file for each site, and return what ``intersphinx_mapping`` takes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mapping = {}
+    for name, (address, table) in SITES.items():
+        rows = []
+        for key, target in table.items():
+            role, title = key.split(" ")
+            rows.append(f"{title} {role.replace(':func', ':function')} 1 {target} -\n")
+        head = f"# Sphinx inventory version 2\n# Project: {name}\n# Version: \n# The remainder of this file is compressed using zlib.\n"
+        path = folder / f"{name}.inv"
+        path.write_bytes(head.encode() + zlib.compress("".join(rows).encode()))
+        mapping[name] = (address, str(path))
+    return mapping

@@ -1,0 +1,187 @@
+"""The reference's pages, one for each module, from its ``__all__``: a new public name needs no line here."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import pkgutil
+from importlib import import_module
+from inspect import getdoc, isclass, isfunction, isroutine
+from pathlib import Path
+from types import ModuleType
+
+import nflows_woodbury
+from nflows_woodbury.cli import COMMANDS, main
+
+INTERNAL = {"checks", "cli", "runs"}  # argument checks; the command line has a page of its own
+UNLISTED_METHODS = {"extra_repr"}
+
+CLASS = """
+.. autoclass:: {name}
+   :show-inheritance:
+   :members: {members}
+   :member-order: bysource
+"""
+FUNCTION = """
+.. autofunction:: {name}
+"""
+DATA = """
+.. autodata:: {name}
+   :no-value:
+"""
+PAGE = """{title}
+{line}
+
+.. automodule:: {module}
+   :no-members:
+
+.. currentmodule:: {module}
+
+{table}
+{entries}
+"""
+INDEX = """API reference
+=============
+
+Every public name of every module. What the package exports itself is imported from ``nflows_woodbury``, the rest from
+its module. Layers keep one contract, that of an nflows ``Transform``: ``forward(inputs, context=None)`` maps data to
+noise, ``inverse(inputs, context=None)`` noise to data, and both return ``(outputs, logabsdet)`` with ``logabsdet`` of
+shape ``(B,)``, in natural units (nats), float32 or wider.
+
+Shapes are written as in ``(B, c, h, w)``: batch, channels, height, width. These names stand for types in signatures:
+
+.. py:data:: Shape
+   :module:
+   :no-contents-entry:
+
+   ``tuple[int, int, int]``: channels, height and width of one image, ``(c, h, w)``.
+
+.. py:data:: Part
+   :module:
+   :no-contents-entry:
+
+   ``Callable[[Shape], Transform]``: what makes a mixing or a coupling for a shape, such as
+   ``partial(WoodburyTransform, ranks=(8, 16))``.
+
+.. py:data:: Start
+   :module:
+   :no-contents-entry:
+
+   A name in :data:`nflows_woodbury.lowrank.STARTS`, or a function ``(n, d) -> (U, V)``.
+
+{tables}
+
+.. toctree::
+   :hidden:
+
+{pages}
+   cli
+"""
+COMMAND_LINE = """Command line
+============
+
+The command ``nflows-woodbury``; ``python -m nflows_woodbury.cli`` is not needed. It exits with 0, or with 2 and one
+line on standard error for a bad argument or file; ``--debug`` shows the traceback instead.
+
+{commands}
+"""
+
+
+def modules() -> list[ModuleType]:
+    """The documented modules that have an ``__all__``: the flow first, then the layers, then the rest."""
+    names = [info.name for info in pkgutil.walk_packages(nflows_woodbury.__path__, "nflows_woodbury.")]
+    kept = [name for name in names if name.rsplit(".", 1)[1] not in INTERNAL and name != "nflows_woodbury.transforms"]
+
+    def place(name: str) -> tuple[bool, bool, str]:
+        return name != "nflows_woodbury.flow", not name.startswith("nflows_woodbury.transforms."), name
+
+    return [import_module(name) for name in sorted(kept, key=place)]
+
+
+def public_name(module: ModuleType, name: str) -> str:
+    """Where readers import it from: the package if that exports it, else its module."""
+    return f"{'nflows_woodbury' if name in nflows_woodbury.__all__ else module.__name__}.{name}"
+
+
+def own_methods(cls: type) -> list[str]:
+    """Public methods with a docstring that the class has from this package, ``forward`` and ``inverse`` first."""
+    names = [
+        name
+        for base in reversed(cls.__mro__)
+        if base.__module__.startswith("nflows_woodbury")
+        for name, value in vars(base).items()
+        if not name.startswith("_") and name not in UNLISTED_METHODS
+        and (isroutine(value) or isinstance(value, property)) and getdoc(value)
+    ]  # fmt: skip
+    return sorted(set(names), key=lambda name: (name != "forward", name != "inverse", name))
+
+
+def write_pages(folder: Path) -> None:
+    """Write the index, a page for each module and one for the command line; files that stay the same are not touched."""
+    folder.mkdir(exist_ok=True)
+    texts = {"cli": _command_line()}
+    tables = []
+    for module in modules():
+        page = _short(module)
+        texts[page] = _page(module)
+        summary = (getdoc(module) or "").split("\n\n")[0].replace("\n", " ")
+        head = f":doc:`{page} <{page}>`"
+        tables.append(f".. rubric:: {head}\n\n{summary}\n\n{_table(module)}")
+    pages = "\n".join(f"   {_short(module)}" for module in modules())
+    texts["index"] = INDEX.format(tables="\n\n".join(tables), pages=pages)
+    for file in folder.glob("*.rst"):
+        if file.stem not in texts:
+            file.unlink()
+    for name, text in texts.items():
+        file = folder / f"{name}.rst"
+        if not file.exists() or file.read_text() != text:
+            file.write_text(text)
+
+
+def without_example() -> list[str]:
+    """Public classes and functions whose docstring has no example."""
+    return [
+        public_name(module, name)
+        for module in modules()
+        for name in module.__all__
+        if callable(getattr(module, name)) and ">>>" not in (getdoc(getattr(module, name)) or "")
+    ]
+
+
+def _short(module: ModuleType) -> str:
+    return module.__name__.removeprefix("nflows_woodbury.")
+
+
+def _page(module: ModuleType) -> str:
+    title = _short(module)
+    entries = [_entry(module, name) for name in module.__all__]
+    return PAGE.format(
+        title=title, line="=" * len(title), module=module.__name__, table=_table(module), entries="\n".join(entries)
+    )
+
+
+def _table(module: ModuleType) -> str:
+    names = "\n".join(f"   ~{public_name(module, name)}" for name in module.__all__)
+    return f".. autosummary::\n   :nosignatures:\n\n{names}\n"
+
+
+def _entry(module: ModuleType, name: str) -> str:
+    value, full = getattr(module, name), public_name(module, name)
+    if isclass(value):
+        return CLASS.format(name=full, members=", ".join(own_methods(value)))
+    return (FUNCTION if isfunction(value) else DATA).format(name=full)
+
+
+def _command_line() -> str:
+    parts = []
+    for name in COMMANDS:
+        text = io.StringIO()
+        with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+            main([name, "--help"])
+        body = "\n".join(f"   {line}".rstrip() for line in text.getvalue().splitlines())
+        parts.append(f"{name}\n{'-' * len(name)}\n\n.. code-block:: text\n\n{body}\n")
+    return COMMAND_LINE.format(commands="\n".join(parts))
+
+
+if __name__ == "__main__":
+    print("public names without an example:", *without_example(), sep="\n  ")

@@ -1,0 +1,322 @@
+"""Training: interrupted runs end as uninterrupted ones, and the command line does what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nflows_woodbury import cli
+from nflows_woodbury.checkpoint import load_flow, read_checkpoint
+from nflows_woodbury.data import PhotoSource
+from nflows_woodbury.evaluation import bits_per_dim, image_grid, png_bits_per_dim, reconstructions, save_png
+from nflows_woodbury.presets import FlowConfig
+from nflows_woodbury.training import FlowTraining, TrainingConfig, make_trainer
+
+# Lightning's own deprecations and its advice on worker processes, which in-memory batches do not need.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated"),
+    pytest.mark.filterwarnings("ignore:.*resuming from a checkpoint that ended before the epoch"),
+    pytest.mark.filterwarnings("ignore:.*Checkpoint directory .* exists and is not empty"),
+    pytest.mark.filterwarnings("ignore:.*jsonargparse"),
+]
+
+TINY = ["--steps", "1", "--hidden-channels", "8", "--levels", "2", "--size", "16", "--batch-size", "8", "--quiet"]
+FLOW = FlowConfig(shape=(3, 16, 16), levels=2, steps=1, hidden_channels=8)
+CONFIG = TrainingConfig(size=16, max_steps=12, batch_size=8, every=4, warmup_steps=2)
+
+
+def run(*words: object) -> int:
+    return cli.main(list(map(str, words)))
+
+
+def fit(out: Path, *callbacks, resume: Path | None = None, config: TrainingConfig = CONFIG) -> FlowTraining:
+    module = FlowTraining(FLOW, config, PhotoSource(16))
+    trainer = make_trainer(config, out, progress=False)
+    trainer.callbacks.extend(callbacks)
+    trainer.fit(module, ckpt_path=resume, weights_only=True)
+    return module
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def assert_same(one, other) -> None:
+    """Bit for bit, through dicts and lists."""
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for first, second in zip(one, other, strict=True):
+            assert_same(first, second)
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    else:
+        assert one == other
+
+
+def state(folder: Path) -> dict:
+    checkpoint = read_checkpoint(folder)
+    return {name: checkpoint[name] for name in ("state_dict", "optimizer_states", "lr_schedulers", "global_step")}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """The run that nothing interrupts, through the command line."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    assert run("train", *TINY, "--max-steps", 12, "--every", 4, "--warmup-steps", 2, "--out", out) == 0
+    return out
+
+
+def test_same_settings_give_the_same_run(whole: Path, tmp_path: Path) -> None:
+    fit(tmp_path / "again")
+    assert_same(state(tmp_path / "again"), state(whole))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
+def test_a_signal_ends_the_run_with_a_checkpoint_and_resuming_ends_as_if_nothing_had_happened(
+    number: signal.Signals, whole: Path, tmp_path: Path
+) -> None:
+    import pytorch_lightning as pl
+
+    class Interrupt(pl.Callback):
+        def on_train_batch_end(self, trainer, *_) -> None:
+            if trainer.global_step == 6:
+                os.kill(os.getpid(), number)
+
+    out = tmp_path / "run"
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    fit(out, Interrupt())
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert 6 <= read_checkpoint(out)["global_step"] < 12
+    assert run("train", "--resume", out, "--quiet") == 0
+    assert_same(state(out), state(whole))
+
+
+def test_a_killed_run_resumes_from_its_last_checkpoint(whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = ["train", *TINY, "--max-steps", "12", "--every", "4", "--warmup-steps", "2", "--out", str(out)]
+    process = subprocess.Popen([sys.executable, "-c", f"from nflows_woodbury.cli import main; main({command!r})"])
+    last = out / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not last.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert read_checkpoint(out)["global_step"] % 4 == 0
+    assert run("train", "--resume", out, "--quiet") == 0
+    assert_same(state(out), state(whole))
+
+
+def test_train_writes_what_it_announces(whole: Path, capsys) -> None:
+    result = json.loads((whole / "result.json").read_text())
+    assert result["images"] == 512 and result["steps"] == 12 and result["bits_per_dim"] > 0
+    assert any(whole.glob("log/events.out.tfevents.*"))
+    samples = pixels(whole / "samples.png")
+    assert samples.shape == (2 * (6 * 18 + 2), 2 * (6 * 18 + 2), 3) and samples.std() > 10
+    assert pixels(whole / "reconstructions.png").shape == samples.shape
+    assert sorted(p.name for p in (whole / "checkpoints").iterdir()) == ["last.ckpt", "step=12.ckpt"]
+    logged = _scalars(whole / "log")
+    assert {"train_bits_per_dim", "gradient_norm", "images_per_second"} <= logged
+
+
+def _scalars(folder: Path) -> set[str]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return set(events.Tags()["scalars"])
+
+
+def test_evaluate_and_sample_read_the_run_back(whole: Path, tmp_path: Path, capsys) -> None:
+    capsys.readouterr()
+    assert run("evaluate", whole, "--json", tmp_path / "e.json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((tmp_path / "e.json").read_text())
+    assert printed["bits_per_dim"] == json.loads((whole / "result.json").read_text())["bits_per_dim"]
+    assert run("evaluate", whole, "--limit", 5, "--samples", 3) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 5
+    for name in ("a.png", "b.png"):
+        assert run("sample", whole, "--num", 5, "--temperature", 0.5, "--out", tmp_path / name) == 0
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert pixels(tmp_path / "a.png").shape == (2 * (2 * 18 + 2), 2 * (3 * 18 + 2), 3)
+
+
+def test_class_conditional_run(tmp_path: Path, capsys) -> None:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(256, size=(60, 16, 16, 3), dtype=np.uint8), rng.integers(3, size=60)
+    np.savez(tmp_path / "d.npz", x=images, y=labels)
+    out = tmp_path / "run"
+    words = ["--steps", 1, "--hidden-channels", 8, "--levels", 2, "--batch-size", 8, "--quiet", "--max-steps", 3]
+    assert run("train", *words, "--data", tmp_path / "d.npz", "--conditional", "--bits", 5, "--out", out) == 0
+    assert load_flow(out)[1]["flow"]["num_classes"] == 3
+    assert run("sample", out, "--label", 2, "--num", 4, "--out", tmp_path / "s.png") == 0
+    assert run("evaluate", out) == 0
+    assert run("sample", out, "--label", 3, "--out", tmp_path / "t.png") == 2
+    assert "label must be one of the model's 3 classes" in capsys.readouterr().err
+
+
+def test_help_reads_well_and_waits_for_nothing_heavy() -> None:
+    code = "import sys\nfrom nflows_woodbury.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'pytorch_lightning', 'nflows'} & set(sys.modules)"
+    text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert all(f"    {name}" in text for name in cli.COMMANDS)
+    code = code.replace("['--help']", "['train', '--help']").replace("'torch', ", "").replace(", 'nflows'", "")
+    text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    for flag in ("data", "mixing", "levels", "steps", "max-steps", "devices", "seed", "out", "resume"):
+        assert f"--{flag} " in text
+    assert {name: getattr(TrainingConfig(), name) for name in cli.TRAINING} == cli.TRAINING
+
+
+BAD = [
+    (["train", "--mixing", "conv"], "mixing must be one of .*woodbury.*; got 'conv'"),
+    (["train", "--coupling", "x"], "coupling must be one of"),
+    (["train", "--levels", "6"], r"height and width divisible by 2\^levels = 64, got 32 x 32"),
+    (["train", "--size", "33"], "divisible"),
+    (["train", "--size", "4000"], "size must be at most"),
+    (["train", "--max-steps", "0"], "max_steps must be a positive integer, got 0"),
+    (["train", "--learning-rate", "-1"], "learning_rate must be positive, got -1"),
+    (["train", "--clip-norm", "-1"], "clip_norm must be at least 0, got -1"),
+    (["train", "--schedule", "step"], "schedule must be one of constant, cosine; got 'step'"),
+    (["train", "--bits", "9"], "bits must be between 1 and 8, got 9"),
+    (["train", "--devices", "0"], "devices must be a positive integer, got 0"),
+    (["train", "--data", "no/such/folder"], "'no/such/folder' is not there"),
+    (["train", "--data", "{corrupt}"], "broken.png cannot be read as an image"),
+    (["train", "--conditional"], "conditional needs labelled images; photos has no labels"),
+    (["train", "--out", "{whole}"], "holds a run; --resume .* continues it"),
+    (["train", "--resume", "no/such/run"], "no/such/run is neither a checkpoint nor a run's folder"),
+    (["train", "--resume", "{whole}", "--seed", "3", "--mixing", "conv1x1"], "--mixing, --seed cannot change"),
+    (["train", "--resume", "{text}"], "must be a checkpoint of nflows-woodbury train"),
+    (["evaluate", "{text}"], "must be a checkpoint of nflows-woodbury train"),
+    (["evaluate", "{crafted}"], "must be a checkpoint of nflows-woodbury train"),
+    (["evaluate", "{other}"], "has no settings of a flow"),
+    (["evaluate", "{whole}", "--samples", "0"], "samples must be a positive integer, got 0"),
+    (["evaluate", "{whole}", "--limit", "0"], "limit must be a positive integer"),
+    (["sample", "{whole}", "--num", "0"], "num must be a positive integer, got 0"),
+    (["sample", "{whole}", "--temperature", "-1"], "temperature must be at least 0"),
+    (["sample", "{whole}", "--out", "x.jpg"], "out must be a .png file, got 'x.jpg'"),
+    (["sample", "{whole}", "--label", "1"], "label must be one of the model's 0 classes"),
+]
+
+
+class _Harm:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return Path.touch, (self.target,)
+
+
+@pytest.mark.parametrize("case", range(len(BAD)))
+def test_bad_command_lines_fail_in_one_line(case: int, whole: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "photos" / "fine.png")
+    (tmp_path / "photos" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnot an image")
+    (tmp_path / "text.ckpt").write_text("hello")
+    torch.save({"nflows_woodbury": _Harm(tmp_path / "harm")}, tmp_path / "crafted.ckpt")
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    words, message = BAD[case]
+    places = {"whole": whole, "corrupt": tmp_path / "photos"}
+    places |= {name: tmp_path / f"{name}.ckpt" for name in ("text", "crafted", "other")}
+    before = sorted(tmp_path.rglob("*"))
+    capsys.readouterr()
+    assert run(*[word.format(**places) for word in words]) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error) and error.count("\n") == 1 and error.startswith("nflows-woodbury: error: ")
+    assert sorted(tmp_path.rglob("*")) == before  # nothing written, nothing executed
+
+
+def test_unknown_flags_and_commands_exit_with_usage(capsys) -> None:
+    for words in (["train", "--colour", "3"], ["paint"], [], ["train", "--levels", "three"]):
+        with pytest.raises(SystemExit) as caught:
+            run(*words)
+        assert caught.value.code == 2
+        assert "usage:" in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback() -> None:
+    with pytest.raises(ValueError, match="mixing must be one of"):
+        run("train", "--mixing", "conv", "--debug")
+
+
+@pytest.mark.parametrize("module", ["pytorch_lightning", "tensorboard", "skimage.data"])
+def test_train_without_its_extra_names_the_extra(module: str, monkeypatch, tmp_path: Path, capsys) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    assert run("train", *TINY, "--out", tmp_path / "run") == 2
+    assert re.search(rf"{module} is missing: pip install nflows-woodbury\[train\]", capsys.readouterr().err)
+
+
+def test_importing_the_package_pulls_in_no_extra_and_patches_nothing() -> None:
+    code = """
+import sys, nflows.transforms, normflows.flows
+before = {m.__name__: dict(vars(m)) for m in (nflows.transforms, normflows.flows)}
+import nflows_woodbury, nflows_woodbury.transforms, nflows_woodbury.flow, nflows_woodbury.presets
+assert nflows_woodbury.WoodburyTransform is nflows_woodbury.transforms.WoodburyTransform
+assert not {"pytorch_lightning", "skimage"} & set(sys.modules)
+assert all(vars(sys.modules[name]) == values for name, values in before.items())
+"""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code]).returncode == 0
+
+
+class TestEvaluation:
+    def test_bits_per_dim_is_the_mean_over_the_noise_and_leaves_the_generator_alone(self) -> None:
+        torch.manual_seed(0)
+        flow, images = FLOW.build(), PhotoSource(16).test.take(np.arange(10))
+        state = torch.get_rng_state()
+        once = bits_per_dim(flow, images, batch_size=4, seed=1)
+        assert torch.equal(torch.get_rng_state(), state)
+        assert once.shape == (10,) and torch.equal(once, bits_per_dim(flow, images, batch_size=4, seed=1))
+        torch.manual_seed(1)
+        expected = [flow(images.images[i : i + 4]).detach().double() for i in (0, 4, 8)]
+        torch.testing.assert_close(once, torch.cat(expected))
+        many = torch.stack([bits_per_dim(flow, images, samples=50, seed=s) for s in range(4)])
+        one = torch.stack([bits_per_dim(flow, images, seed=s) for s in range(40)])
+        assert many.std(0).mean() < one.std(0).mean() / 3
+        assert (many.mean(0) - one.mean(0)).abs().max() < 4 * one.std(0).max() / 40**0.5
+
+    def test_png_bits_per_dim_of_known_files(self, tmp_path: Path) -> None:
+        images = PhotoSource(32).test.images[:4]
+        sizes = []
+        for i, image in enumerate(images):
+            Image.fromarray(image.movedim(0, -1).numpy()).save(tmp_path / f"{i}.png", optimize=True)
+            sizes.append((tmp_path / f"{i}.png").stat().st_size - 57)
+        assert png_bits_per_dim(images) == pytest.approx(8 * np.mean(sizes) / 3072)
+
+    def test_grids_put_images_row_by_row(self, tmp_path: Path) -> None:
+        images = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 3, 4, 6) * 10
+        grid = image_grid(images, columns=3, gap=1)
+        assert grid.shape == (3, 2 * 5 + 1, 3 * 7 + 1)
+        assert [int(grid[0, 2 + 5 * (i // 3), 3 + 7 * (i % 3)]) for i in range(6)] == [0, 10, 20, 30, 40, 255]
+        assert (grid[:, 0] == 255).all() and (grid[:, :, 0] == 255).all()
+        path = save_png(grid, tmp_path / "new" / "grid.png", zoom=3)
+        assert np.array_equal(pixels(path)[::3, ::3], grid.movedim(0, -1).numpy())
+        assert [p.name for p in path.parent.iterdir()] == ["grid.png"]
+
+    def test_reconstructions_are_exact_in_float64(self) -> None:
+        torch.manual_seed(0)
+        images = PhotoSource(16).test.images[:20]
+        assert torch.equal(reconstructions(FLOW.build().double(), images), images)
+
+
+def test_noise_differs_by_step_and_rank() -> None:
+    from nflows_woodbury.training import _noise_seed
+
+    seeds = {_noise_seed(seed, step, rank) for seed in range(10) for step in range(100) for rank in range(8)}
+    assert len(seeds) == 8000 and all(0 <= seed < 2**63 for seed in seeds)
