@@ -20,7 +20,17 @@ from torch import Tensor
 
 import nflows_woodbury
 from nflows_woodbury import lowrank
-from nflows_woodbury.presets import MIXINGS
+from nflows_woodbury.presets import MIXINGS as NAMED
+from nflows_woodbury.transforms.emerging import EmergingConvolution
+from nflows_woodbury.transforms.periodic import PeriodicConvolution
+
+# in the order of the panels; a mixing that has a name only there comes last
+MIXINGS = {
+    **{name: NAMED[name] for name in ("woodbury", "me-woodbury", "conv1x1")},
+    "emerging": lambda dc, ds: EmergingConvolution,
+    "periodic": lambda dc, ds: PeriodicConvolution,
+    **NAMED,
+}
 
 GREY = "#808080"
 STYLE = {

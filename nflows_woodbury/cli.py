@@ -79,7 +79,7 @@ def _train_arguments(command: argparse.ArgumentParser) -> None:
 
 #: Defaults of ``training.TrainingConfig`` that the help shows; a test holds them equal.
 TRAINING = {
-    "max_steps": 2500, "batch_size": 32, "learning_rate": 1e-3, "warmup_steps": 50, "clip_norm": 0.0, "seed": 0,
+    "max_steps": 2000, "batch_size": 32, "learning_rate": 1e-3, "warmup_steps": 50, "clip_norm": 0.0, "seed": 0,
     "every": 500, "temperature": 1.0,
 }  # fmt: skip
 

@@ -100,7 +100,7 @@ def _finish(flow: ImageFlow, config: FlowConfig, source: ImageSource, folder: Pa
     }
     for name, place in places.items():
         print(f"{name + ':':17}{place}")
-    print(f"next: nflows-woodbury sample {_quoted(folder)} --temperature 0.8 --out more.png")
+    print(f"next: nflows-woodbury sample {_quoted(folder)} --temperature 0.9 --out more.png")
 
 
 def evaluate(

@@ -59,7 +59,7 @@ class TrainingConfig:
 
     data: str = "photos"
     size: int | None = None
-    max_steps: int = 2500
+    max_steps: int = 2000
     batch_size: int = 32
     learning_rate: float = 1e-3
     warmup_steps: int = 50

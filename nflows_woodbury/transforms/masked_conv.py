@@ -153,18 +153,23 @@ def _substitute(outputs: Tensor, kernel: Tensor, order: str, upper: bool) -> Ten
     identity = torch.eye(channels, dtype=kernel.dtype, device=kernel.device)
     inverse = torch.linalg.solve_triangular(kernel[:, :, -1, skew.corner], identity, upper=upper)
     kernel = -(inverse @ kernel.flatten(1)).view(kernel.shape)
-    taps = [(m, t, kernel[(..., *tap)].permute(2, 3, 1, 0).reshape(-1, channels)) for m, t, tap in skew.taps]
     # Axes (m, image), t, channel: the taps on consecutive wavefronts are one contiguous row of a matrix, and the
     # pixels of a wavefront in all images are consecutive rows, so that a step copies nothing.
     buffer = outputs.new_zeros(skew.size[0] * batch, skew.size[1], channels)
-    pixels = _pixels(buffer, skew, batch, height, width)
+    image, wavefront = skew.size[1] * channels, channels  # strides
+
+    def offset(m: int, t: int) -> int:
+        return m * batch * image + t * wavefront
+
+    strides = (image, offset(*skew.row), offset(*skew.column), 1)
+    pixels = buffer.as_strided((batch, height, width, channels), strides, offset(*skew.origin))
     pixels.copy_(torch.matmul(outputs.flatten(2).mT, inverse.mT).view(batch, height, width, channels))
-    for step, (first, last) in enumerate(skew.steps):
-        unknown = buffer[(skew.origin[0] + first) * batch : (skew.origin[0] + last) * batch, skew.origin[1] + step]
-        for m, t, weight in taps:
-            count = weight.shape[0] // channels
-            known = buffer[(m + first) * batch : (m + last) * batch, t + step : t + step + count]
-            unknown.addmm_(known.flatten(1), weight)
+    taps = [(offset(m, t), kernel[(..., *tap)].permute(2, 3, 1, 0).reshape(-1, channels)) for m, t, tap in skew.taps]
+    for t, (first, last) in enumerate(skew.steps):
+        start, rows = offset(first, t), (last - first) * batch
+        unknown = buffer.as_strided((rows, channels), (image, 1), start + offset(*skew.origin))
+        for tap, weight in taps:
+            unknown.addmm_(buffer.as_strided((rows, len(weight)), (image, 1), start + tap), weight)
     return pixels.permute(0, 3, 1, 2).contiguous()
 
 
@@ -206,14 +211,6 @@ class _Solve(torch.autograd.Function):
 _operator = torch.library.custom_op("nflows_woodbury::substitute", _substitute, mutates_args=())
 _operator.register_fake(lambda outputs, *_: torch.empty_like(outputs, memory_format=torch.contiguous_format))
 _operator.register_autograd(_backward, setup_context=_save)
-
-
-def _pixels(buffer: Tensor, skew: _Skew, batch: int, height: int, width: int) -> Tensor:
-    """The view (B, h, w, c) of the images in the skewed buffer."""
-    image, t, channel = buffer.stride()
-    m = batch * image
-    steps = [m * way[0] + t * way[1] for way in (skew.row, skew.column, skew.origin)]
-    return buffer.as_strided((batch, height, width, buffer.shape[2]), (image, *steps[:2], channel), steps[2])
 
 
 def _skew(kernel: Tensor, order: str, height: int = 1, width: int = 1) -> _Skew:

@@ -1,0 +1,5 @@
+"""``python -m nflows_woodbury`` is the command line."""
+
+from nflows_woodbury.cli import main
+
+raise SystemExit(main())
