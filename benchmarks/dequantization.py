@@ -17,7 +17,8 @@ from statistics import fmean, stdev
 import torch
 from nflows.transforms.base import Transform
 
-from nflows_woodbury.data import ImageSource
+from nflows_woodbury.data import ImageSet, ImageSource
+from nflows_woodbury.evaluation import bits_per_dim
 from nflows_woodbury.flow import ImageFlow, image_flow
 from nflows_woodbury.loading import open_source
 from nflows_woodbury.presets import MIXINGS, paper_ranks
@@ -61,16 +62,9 @@ def run(dequantizer: str, seed: int, source: ImageSource, args: argparse.Namespa
         optimizer.step()
         schedule.step()
     seconds = (time.perf_counter() - began) / args.steps
-    bits = evaluate(flow, source.test.images[: args.test_images], args.batch_size)
+    bits = bits_per_dim(flow, ImageSet(source.test.images[: args.test_images])).mean().item()
     parameters = sum(parameter.numel() for parameter in flow.parameters())
     return {"name": dequantizer, "seed": seed, "bits": bits, "seconds_per_step": seconds, "parameters": parameters}
-
-
-@torch.no_grad()
-def evaluate(flow: ImageFlow, images: torch.Tensor, batch_size: int) -> float:
-    flow.eval()
-    torch.manual_seed(0)
-    return float(torch.cat([flow(batch) for batch in images.split(batch_size)]).mean())
 
 
 def main() -> None:

@@ -113,8 +113,9 @@ def _size(text: str) -> tuple[int, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", type=_size, default=[*map(_size, SIZES)], help="BATCHxCHANNELSxHEIGHTxWIDTH")
-    parser.add_argument("--kernel", type=int, default=2, help="side of the quadrant: 2 for a joint 3 x 3 window, 3 for 5 x 5")
+    sizes = [*map(_size, SIZES)]
+    parser.add_argument("--sizes", nargs="+", type=_size, default=sizes, help="BATCHxCHANNELSxHEIGHTxWIDTH, any number")
+    parser.add_argument("--kernel", type=int, default=2, help="side of the quadrant: 2 for a joint 3 x 3 window")
     parser.add_argument("--repeats", type=int, default=15, help="timed runs of each method, in turn")
     parser.add_argument("--threads", type=int, default=1, help="threads that torch uses")
     parser.add_argument("--seed", type=int, default=0, help="seed of kernel and images")

@@ -16,6 +16,7 @@ from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.util.nodes import make_refnode
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -45,6 +46,7 @@ exclude_patterns = ["_build"]
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(nflows|normflows|pytorch_lightning|pl|npt|numpy)(\..*)?"),  # they publish no inventory, or we keep none
+    (r"py:.*", r"nflows_woodbury\..*\._\w+"),  # private names in annotations
 ]
 
 # The reference: docs/reference.py writes docs/api from each module's __all__, autosummary only fills its tables.
@@ -66,6 +68,7 @@ html_title = "nflows-woodbury"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_show_sphinx = False
+html_domain_indices = False  # the reference's own index lists the modules
 html_theme_options = {"navigation_with_keys": True}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
@@ -84,22 +87,23 @@ def setup(app: Sphinx) -> None:
     reference.write_pages(HERE / "api")
     app.connect("builder-inited", lambda app: figures.draw(HERE / "_build" / "figures"))
     app.connect("autodoc-process-docstring", docstrings.fields, priority=100)  # before napoleon
+    app.connect("autodoc-process-signature", docstrings.aliases)
     app.connect("missing-reference", _by_short_name)
     app.connect("build-finished", _copy_mathjax)
 
 
 def _by_short_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Element) -> Any:
-    """Link a name that docstrings and signatures give without its module, if exactly one of ours ends in it."""
-    if node.get("refdomain") != "py":
+    """Link a name of ours that is given without its module, or by its home where the package documents it."""
+    target = node["reftarget"]
+    name = target.rsplit(".", 1)[-1]
+    if node.get("refdomain") != "py" or not (target == name or target.startswith("nflows_woodbury.")):
         return None
-    domain, name = env.domains["py"], node["reftarget"].rsplit(".", 1)[-1]
-    found = {entry.node_id: entry for key, entry in domain.objects.items() if key.rsplit(".", 1)[-1] == name}
-    ours = node["reftarget"] in (name, f"nflows_woodbury.{name}")
-    if not ours or len(found) != 1:
+    objects = env.domains["py"].objects
+    named = [entry for key, entry in objects.items() if key.rsplit(".", 1)[-1] == name]
+    named = [entry for entry in named if entry.objtype != "method"] or named
+    if len({entry.node_id for entry in named}) != 1:
         return None
-    (entry,) = found.values()
-    from sphinx.util.nodes import make_refnode
-
+    entry = named[0]
     return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, content, name)
 
 

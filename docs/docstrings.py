@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from inspect import getdoc
 from typing import Any
 
 FIELD = re.compile(r"^(Shapes|Reference):(?= |$)")
@@ -11,7 +12,17 @@ SECTION = re.compile(r"^(Args|Returns|Raises):$")
 
 def fields(app: Any, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:
     """Rewrite ``lines`` in place, before napoleon sees them."""
+    if what == "data" and "\n".join(lines).strip() == (getdoc(type(obj)) or "").strip():
+        lines.clear()  # it has no comment of its own, only what Python says of every dict
     lines[:] = _examples_last(_as_fields(lines))
+
+
+def aliases(
+    app: Any, what: str, name: str, obj: object, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Show ``Part`` where Sphinx 9 shows the placeholder that it puts for an alias inside a union."""
+    clean = [text and re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text) for text in (signature, returns)]
+    return clean[0], clean[1]
 
 
 def _as_fields(lines: list[str]) -> list[str]:

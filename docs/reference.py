@@ -37,7 +37,6 @@ PAGE = """{title}
 
 .. currentmodule:: {module}
 
-{table}
 {entries}
 """
 INDEX = """API reference
@@ -49,6 +48,10 @@ noise, ``inverse(inputs, context=None)`` noise to data, and both return ``(outpu
 shape ``(B,)``, in natural units (nats), float32 or wider.
 
 Shapes are written as in ``(B, c, h, w)``: batch, channels, height, width. These names stand for types in signatures:
+
+.. py:module:: nflows_woodbury
+.. py:module:: nflows_woodbury.transforms
+.. py:currentmodule:: None
 
 .. py:data:: Shape
    :module:
@@ -80,8 +83,8 @@ Shapes are written as in ``(B, c, h, w)``: batch, channels, height, width. These
 COMMAND_LINE = """Command line
 ============
 
-The command ``nflows-woodbury``; ``python -m nflows_woodbury.cli`` is not needed. It exits with 0, or with 2 and one
-line on standard error for a bad argument or file; ``--debug`` shows the traceback instead.
+The command ``nflows-woodbury`` comes with the package; ``train`` needs the extra ``nflows-woodbury[train]``. It exits with
+0, or with 2 and one line on standard error for a bad argument or file; ``--debug`` shows the traceback instead.
 
 {commands}
 """
@@ -89,8 +92,9 @@ line on standard error for a bad argument or file; ``--debug`` shows the traceba
 
 def modules() -> list[ModuleType]:
     """The documented modules that have an ``__all__``: the flow first, then the layers, then the rest."""
-    names = [info.name for info in pkgutil.walk_packages(nflows_woodbury.__path__, "nflows_woodbury.")]
-    kept = [name for name in names if name.rsplit(".", 1)[1] not in INTERNAL and name != "nflows_woodbury.transforms"]
+    found = pkgutil.walk_packages(nflows_woodbury.__path__, "nflows_woodbury.")
+    last = {info.name: info.name.rsplit(".", 1)[1] for info in found if not info.ispkg}
+    kept = [name for name, short in last.items() if short not in INTERNAL and not short.startswith("_")]
 
     def place(name: str) -> tuple[bool, bool, str]:
         return name != "nflows_woodbury.flow", not name.startswith("nflows_woodbury.transforms."), name
@@ -100,7 +104,8 @@ def modules() -> list[ModuleType]:
 
 def public_name(module: ModuleType, name: str) -> str:
     """Where readers import it from: the package if that exports it, else its module."""
-    return f"{'nflows_woodbury' if name in nflows_woodbury.__all__ else module.__name__}.{name}"
+    exported = name in nflows_woodbury.__all__ and getattr(nflows_woodbury, name) is getattr(module, name)
+    return f"{'nflows_woodbury' if exported else module.__name__}.{name}"
 
 
 def own_methods(cls: type) -> list[str]:
@@ -155,9 +160,7 @@ def _short(module: ModuleType) -> str:
 def _page(module: ModuleType) -> str:
     title = _short(module)
     entries = [_entry(module, name) for name in module.__all__]
-    return PAGE.format(
-        title=title, line="=" * len(title), module=module.__name__, table=_table(module), entries="\n".join(entries)
-    )
+    return PAGE.format(title=title, line="=" * len(title), module=module.__name__, entries="\n".join(entries))
 
 
 def _table(module: ModuleType) -> str:

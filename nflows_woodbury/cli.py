@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train_arguments(command: argparse.ArgumentParser) -> None:
-    from nflows_woodbury.presets import COUPLINGS, MIXINGS, FlowConfig
+    from nflows_woodbury.presets import COUPLINGS, DEQUANTIZERS, MIXINGS, FlowConfig
 
     flow = FlowConfig()
     model = command.add_argument_group("model")
@@ -54,6 +54,7 @@ def _train_arguments(command: argparse.ArgumentParser) -> None:
     _number(model, "--steps", int, flow.steps, "flow steps per level: ActNorm, mixing, coupling")
     _number(model, "--hidden-channels", int, flow.hidden_channels, "hidden channels of the couplings' networks")
     _number(model, "--bits", int, flow.bits, "bits kept of each pixel")
+    model.add_argument("--dequantize", metavar="NAME", help=f"{', '.join(DEQUANTIZERS)} (default: {flow.dequantize})")
     model.add_argument("--conditional", action="store_true", help="condition on the classes of the data")
     training = command.add_argument_group("training")
     training.add_argument(

@@ -14,13 +14,18 @@ from nflows_woodbury.flow import ImageFlow, Part, Shape, image_flow
 from nflows_woodbury.transforms import (
     AdditiveCoupling,
     AffineCoupling,
+    EmergingConvolution,
     InvertibleConv1x1,
+    MaCowUnit,
     MEWoodburyTransform,
+    PeriodicConvolution,
+    SplineCoupling,
     UniformDequantize,
+    VariationalDequantize,
     WoodburyTransform,
 )
 
-__all__ = ["COUPLINGS", "MIXINGS", "FlowConfig", "paper_ranks"]
+__all__ = ["COUPLINGS", "DEQUANTIZERS", "MIXINGS", "FlowConfig", "paper_ranks"]
 
 #: name -> constructor from the ranks (dc, ds) of a level to a mixing for ``image_flow``
 MIXINGS: dict[str, Callable[[int, int], Part]] = {
@@ -28,12 +33,22 @@ MIXINGS: dict[str, Callable[[int, int], Part]] = {
     "me-woodbury": lambda dc, ds: partial(_me_woodbury, dc=dc, ds=ds),
     "conv1x1": lambda dc, ds: InvertibleConv1x1,
     "conv1x1-plu": lambda dc, ds: partial(InvertibleConv1x1, parametrization="plu"),
+    "emerging": lambda dc, ds: EmergingConvolution,
+    "periodic": lambda dc, ds: PeriodicConvolution,
 }
 
 #: name -> coupling constructor ``(shape, hidden_channels, context_features=)``
 COUPLINGS: dict[str, Callable[..., Transform]] = {
     "affine": AffineCoupling,
     "additive": AdditiveCoupling,
+    "spline": SplineCoupling,
+    "macow": MaCowUnit,
+}
+
+#: name -> dequantization constructor ``(shape, bits)``
+DEQUANTIZERS: dict[str, Callable[[Shape, int], Transform]] = {
+    "uniform": lambda shape, bits: UniformDequantize(bits),
+    "variational": VariationalDequantize,
 }
 
 
@@ -68,6 +83,7 @@ class FlowConfig:
         coupling: a name in :data:`COUPLINGS`.
         hidden_channels: hidden channels of the couplings.
         bits: bits kept of each pixel.
+        dequantize: a name in :data:`DEQUANTIZERS`.
         num_classes: classes that the model is conditioned on, as a one-hot context, or 0.
     """
 
@@ -78,6 +94,7 @@ class FlowConfig:
     coupling: str = "affine"
     hidden_channels: int = 64
     bits: int = 8
+    dequantize: str = "uniform"
     num_classes: int = 0
 
     def __post_init__(self) -> None:
@@ -85,6 +102,7 @@ class FlowConfig:
         object.__setattr__(self, "shape", image_shape(self.shape))
         one_of("mixing", self.mixing, MIXINGS)
         one_of("coupling", self.coupling, COUPLINGS)
+        one_of("dequantize", self.dequantize, DEQUANTIZERS)
         positive_int("levels", self.levels)
 
     def build(self) -> ImageFlow:
@@ -98,7 +116,7 @@ class FlowConfig:
             coupling=partial(
                 COUPLINGS[self.coupling], hidden_channels=self.hidden_channels, context_features=context_features
             ),
-            dequantize=UniformDequantize(self.bits),
+            dequantize=DEQUANTIZERS[self.dequantize](self.shape, self.bits),
             context_features=context_features,
         )
 

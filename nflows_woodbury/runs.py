@@ -38,7 +38,10 @@ def train(options: dict[str, Any]) -> None:
         FileExistsError: if ``out`` holds a run already.
         ValueError, TypeError, OSError: for bad settings, data or checkpoints, before training starts.
     """
-    from nflows_woodbury import training  # Lightning takes seconds to import
+    # Lightning takes seconds to import
+    from pytorch_lightning.utilities import rank_zero_only
+
+    from nflows_woodbury import training
 
     _quieten()
     devices, quiet = positive_int("devices", options.pop("devices", 1)), options.pop("quiet", False)
@@ -51,7 +54,7 @@ def train(options: dict[str, Any]) -> None:
     source = open_source(config.data, size=config.size)
     if checkpoint is None:
         run_folder = Path(out) if out else Path("runs") / f"{source.name}-{options.get('mixing', FlowConfig.mixing)}"
-        if (run_folder / "checkpoints").exists():
+        if rank_zero_only.rank == 0 and (run_folder / "checkpoints").exists():  # the other ranks find rank 0's
             raise FileExistsError(f"{run_folder} holds a run; --resume {run_folder} continues it, --out takes another")
         if conditional:
             options["num_classes"] = _num_classes(source)
@@ -64,7 +67,9 @@ def train(options: dict[str, Any]) -> None:
     if trainer.is_global_zero:
         print(f"\n{trainer.global_step} steps in {perf_counter() - start:.0f} s")
         if trainer.global_step < config.max_steps:
-            print(f"stopped before step {config.max_steps}; to continue: nflows-woodbury train --resume {_quoted(run_folder)}")
+            print(
+                f"stopped before step {config.max_steps}; to continue: nflows-woodbury train --resume {_quoted(run_folder)}"
+            )
         else:
             _finish(module.flow, flow_config, source, run_folder, trainer.global_step)
 

@@ -16,13 +16,16 @@ from nflows.transforms.base import Transform
 from nflows_woodbury import (
     ActNorm,
     Chain,
+    EmergingConvolution,
     LowRankTransform,
+    MaCowUnit,
     MEWoodburyTransform,
     Multiscale,
+    PeriodicConvolution,
+    SplineCoupling,
     SplitPrior,
     Squeeze,
     TopPrior,
-    UniformDequantize,
     WoodburyTransform,
 )
 from nflows_woodbury.presets import COUPLINGS, MIXINGS
@@ -91,6 +94,10 @@ def _rank_cases() -> Iterator[Case]:
             yield Case(f"woodbury-{init}-{ranks}", partial(WoodburyTransform, shape, ranks, init), shape)
         for ranks in ((1, 1, 1), (4, 3, 5), (9, 16, 7)):
             yield Case(f"me-woodbury-{init}-{ranks}", partial(MEWoodburyTransform, shape, ranks, init), shape)
+    yield Case("periodic-5", partial(PeriodicConvolution, (2, 5, 6), 5), (2, 5, 6))
+    yield Case("emerging-5", partial(EmergingConvolution, (2, 5, 6), 5), (2, 5, 6))
+    yield Case("macow-3x5", partial(MaCowUnit, (2, 4, 5), 6, (3, 5)), (2, 4, 5))
+    yield Case("spline-8", partial(SplineCoupling, (4, 3, 2), 6, 8, 2.0), (4, 3, 2))
     yield Case("low-rank-vector", partial(LowRankTransform, (9,), (0,), 2), (9,))
     yield Case("low-rank-volume", partial(LowRankTransform, (2, 3, 2, 3), (1, 2, 3), 4), (2, 3, 2, 3))
 
@@ -128,6 +135,3 @@ def _structure_cases() -> Iterator[Case]:
 
 
 CASES = [*_named_cases(), *_rank_cases(), *_structure_cases()]
-DEQUANTIZERS: dict[str, Callable[[tuple[int, int, int], int], Transform]] = {
-    "uniform": lambda shape, bits: UniformDequantize(bits),
-}

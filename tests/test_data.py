@@ -124,9 +124,7 @@ def test_labels_go_with_their_images() -> None:
     ],
     ids=str,
 )
-def test_batch_names_the_argument_that_is_wrong(
-    change: dict[str, Any], error: type[Exception], message: str
-) -> None:
+def test_batch_names_the_argument_that_is_wrong(change: dict[str, Any], error: type[Exception], message: str) -> None:
     arguments = {"step": 0, "batch_size": 4, "seed": 0, **change}
     with pytest.raises(error, match=message):
         source().batch(**arguments)

@@ -8,7 +8,14 @@ import scipy.linalg
 import torch
 from registry import Case
 
-from nflows_woodbury import ActNorm, InvertibleConv1x1, LowRankTransform, MEWoodburyTransform, WoodburyTransform, lowrank
+from nflows_woodbury import (
+    ActNorm,
+    InvertibleConv1x1,
+    LowRankTransform,
+    MEWoodburyTransform,
+    WoodburyTransform,
+    lowrank,
+)
 
 SHAPES = [(4, 3, 5), (1, 5, 3), (6, 1, 4), (3, 4, 1), (9, 2, 2)]
 

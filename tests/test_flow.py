@@ -11,7 +11,7 @@ import torch
 from nflows import distributions, transforms
 from nflows.flows.base import Flow
 from nflows.nn.nets import ConvResidualNet
-from registry import DEQUANTIZERS, dense_jacobian
+from registry import dense_jacobian
 from torch import Tensor, nn
 
 from nflows_woodbury import (
@@ -25,7 +25,7 @@ from nflows_woodbury import (
     WoodburyTransform,
     image_flow,
 )
-from nflows_woodbury.presets import COUPLINGS, MIXINGS, FlowConfig
+from nflows_woodbury.presets import COUPLINGS, DEQUANTIZERS, MIXINGS, FlowConfig
 
 # nflows 0.14 calls functions that torch deprecates; its own layers are used here as they are.
 pytestmark = [

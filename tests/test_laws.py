@@ -8,10 +8,10 @@ import pickle
 
 import pytest
 import torch
-from registry import CASES, CONTEXT_FEATURES, COUPLING_SHAPES, DEQUANTIZERS, Case, dense_jacobian
+from registry import CASES, CONTEXT_FEATURES, COUPLING_SHAPES, Case, dense_jacobian
 
 from nflows_woodbury import LowRankTransform, MEWoodburyTransform, WoodburyTransform, lowrank
-from nflows_woodbury.presets import COUPLINGS
+from nflows_woodbury.presets import COUPLINGS, DEQUANTIZERS
 
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
 

@@ -134,7 +134,9 @@ def test_every_parameter_takes_part() -> None:
     values, logabsdet = dequantize(x)
     (values.square().sum() + logabsdet.sum()).backward()
     for name, parameter in dequantize.named_parameters():
-        assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name
 
 
 @pytest.mark.parametrize(

@@ -5,24 +5,36 @@ from nflows_woodbury.transforms.chain import Chain, initialize
 from nflows_woodbury.transforms.conv1x1 import InvertibleConv1x1
 from nflows_woodbury.transforms.coupling import AdditiveCoupling, AffineCoupling
 from nflows_woodbury.transforms.dequantize import UniformDequantize
+from nflows_woodbury.transforms.emerging import AutoregressiveConvolution, EmergingConvolution
+from nflows_woodbury.transforms.macow import MaCowUnit, MaskedConvCoupling
 from nflows_woodbury.transforms.multiscale import Multiscale
+from nflows_woodbury.transforms.periodic import PeriodicConvolution
 from nflows_woodbury.transforms.prior import SplitPrior, TopPrior
+from nflows_woodbury.transforms.spline import SplineCoupling
 from nflows_woodbury.transforms.squeeze import Squeeze
+from nflows_woodbury.transforms.variational import VariationalDequantize
 from nflows_woodbury.transforms.woodbury import LowRankTransform, MEWoodburyTransform, WoodburyTransform
 
 __all__ = [
     "ActNorm",
     "AdditiveCoupling",
     "AffineCoupling",
+    "AutoregressiveConvolution",
     "Chain",
+    "EmergingConvolution",
     "InvertibleConv1x1",
     "LowRankTransform",
     "MEWoodburyTransform",
+    "MaCowUnit",
+    "MaskedConvCoupling",
     "Multiscale",
+    "PeriodicConvolution",
+    "SplineCoupling",
     "SplitPrior",
     "Squeeze",
     "TopPrior",
     "UniformDequantize",
+    "VariationalDequantize",
     "WoodburyTransform",
     "initialize",
 ]

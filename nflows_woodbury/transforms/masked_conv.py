@@ -110,8 +110,8 @@ def wavefronts(height: int, width: int, order: str = "quadrant") -> list[tuple[i
 class _Skew(NamedTuple):
     """Where pixels and taps lie in a buffer over (position on a wavefront ``m``, wavefront ``t``), margins included."""
 
-    size: tuple[int, int]
-    origin: tuple[int, int]  # of pixel (0, 0)
+    size: tuple[int, int]  # positions, and entries of each that are not always zero or never read
+    origin: tuple[int, int]  # m and t of pixel (0, 0)
     row: tuple[int, int]  # the way from a pixel to the one below it
     column: tuple[int, int]  # and to the one on its right
     steps: list[tuple[int, int]]  # first and last m of each wavefront
@@ -121,7 +121,7 @@ class _Skew(NamedTuple):
 
 def _quadrant(height: int, width: int, p: int, q: int) -> _Skew:
     return _Skew(
-        size=(height + p - 1, height + width - 1 + p + q - 2),
+        size=(height + p - 1, width + q - 1),
         origin=(p - 1, p + q - 2),
         row=(1, 1),
         column=(0, 1),
@@ -153,14 +153,15 @@ def _substitute(outputs: Tensor, kernel: Tensor, order: str, upper: bool) -> Ten
     identity = torch.eye(channels, dtype=kernel.dtype, device=kernel.device)
     inverse = torch.linalg.solve_triangular(kernel[:, :, -1, skew.corner], identity, upper=upper)
     kernel = -(inverse @ kernel.flatten(1)).view(kernel.shape)
-    # Axes (m, image), t, channel: the taps on consecutive wavefronts are one contiguous row of a matrix, and the
-    # pixels of a wavefront in all images are consecutive rows, so that a step copies nothing.
-    buffer = outputs.new_zeros(skew.size[0] * batch, skew.size[1], channels)
-    image, wavefront = skew.size[1] * channels, channels  # strides
+    # Memory in the order m, image, t, channel: the taps on consecutive wavefronts are one contiguous row of a matrix,
+    # and the pixels of a wavefront in all images are consecutive rows, so that a step copies nothing. Position m holds
+    # its entries from t = m on (or from 0), so the next one starts where it ends, shifted by as much.
+    image = skew.size[1] * channels
 
     def offset(m: int, t: int) -> int:
-        return m * batch * image + t * wavefront
+        return m * batch * image + t * channels
 
+    buffer = outputs.new_zeros(offset(skew.size[0], skew.size[0]))
     strides = (image, offset(*skew.row), offset(*skew.column), 1)
     pixels = buffer.as_strided((batch, height, width, channels), strides, offset(*skew.origin))
     pixels.copy_(torch.matmul(outputs.flatten(2).mT, inverse.mT).view(batch, height, width, channels))

@@ -37,8 +37,8 @@ class SplineCoupling(Coupling):
 
     The formulas are those of the reference, rearranged into sums of positive terms, so that no square root meets a
     negative number. nflows' functions give the same values, but assert that the discriminant is not negative, which in
-    float32 fails on their own outputs where splines are steep, and pick the entries inside the interval by a mask, whose
-    size depends on the data and rules out ``torch.vmap`` and whole-graph ``torch.compile``.
+    float32 fails on their own outputs where splines are steep; and they pick the entries inside the interval by a mask,
+    whose size depends on the data and rules out ``torch.vmap`` and whole-graph ``torch.compile``.
 
     Args:
         shape: ``(c, h, w)`` with at least 2 channels, see :class:`Coupling`.
