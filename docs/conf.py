@@ -1,7 +1,9 @@
-"""Sphinx settings. Build without network:
+"""Sphinx settings.
 
-sphinx-build -W -n -b html docs docs/_build/html
-sphinx-build -W -n -b doctest docs docs/_build/doctest
+Build without network, from the repository's root:
+
+    sphinx-build -W -n -b html docs docs/_build/html
+    sphinx-build -W -n -b doctest docs docs/_build/doctest
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ from sphinx.util.nodes import make_refnode
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-import docstrings
-import figures
-import links
-import reference
+import docstrings  # noqa: E402
+import executed  # noqa: E402
+import figures  # noqa: E402
+import links  # noqa: E402
+import reference  # noqa: E402
 
 project = "nflows-woodbury"
 author = "The nflows-woodbury developers"
@@ -45,7 +48,7 @@ source_suffix = {".rst": "restructuredtext"}
 exclude_patterns = ["_build"]
 nitpicky = True
 nitpick_ignore_regex = [
-    (r"py:.*", r"(nflows|normflows|pytorch_lightning|pl|npt|numpy)(\..*)?"),  # they publish no inventory, or we keep none
+    (r"py:.*", r"(nflows|normflows|pytorch_lightning|pl|npt|numpy)(\..*)?"),  # no inventory is kept for these
     (r"py:.*", r"nflows_woodbury\..*\._\w+"),  # private names in annotations
 ]
 
@@ -64,6 +67,7 @@ doctest_test_doctest_blocks = ""
 doctest_global_setup = "import torch; _ = torch.manual_seed(0)"
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = "nflows-woodbury"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
@@ -84,12 +88,20 @@ intersphinx_mapping = links.write_inventories(HERE / "_build" / "inventories")
 
 
 def setup(app: Sphinx) -> None:
+    """Write what the pages are made of, and connect what changes them."""
     reference.write_pages(HERE / "api")
-    app.connect("builder-inited", lambda app: figures.draw(HERE / "_build" / "figures"))
+    app.connect("builder-inited", _make_results)
     app.connect("autodoc-process-docstring", docstrings.fields, priority=100)  # before napoleon
     app.connect("autodoc-process-signature", docstrings.aliases)
     app.connect("missing-reference", _by_short_name)
     app.connect("build-finished", _copy_mathjax)
+
+
+def _make_results(app: Sphinx) -> None:
+    """Figures and tutorials: fresh ones for the site, any for other builders, which do not show them."""
+    renew = app.builder.format == "html"
+    figures.draw(HERE / "_build" / "figures", renew)
+    executed.run(HERE / "tutorials", HERE / "_build" / "tutorials", renew)
 
 
 def _by_short_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Element) -> Any:

@@ -1,4 +1,4 @@
-"""Docstring paragraphs of this package as fields: ``Shapes`` and ``Reference`` look like ``Parameters`` and ``Raises``."""
+"""Docstring paragraphs as fields: ``Shapes`` and ``Reference`` look like ``Parameters`` and ``Raises``."""
 
 from __future__ import annotations
 

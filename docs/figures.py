@@ -22,17 +22,12 @@ from torch import Tensor
 
 import nflows_woodbury
 from nflows_woodbury.presets import MIXINGS as NAMED
-from nflows_woodbury.transforms.emerging import EmergingConvolution
 from nflows_woodbury.transforms.macow import MaCowUnit
-from nflows_woodbury.transforms.periodic import PeriodicConvolution
 
-# in the order of the panels; a mixing that only has its name in the presets comes last
+# Every mixing that has a name, but for conv1x1-plu, which looks like conv1x1; and MaCow's coupling for comparison.
 MIXINGS = {
-    **{name: NAMED[name] for name in ("woodbury", "me-woodbury", "conv1x1")},
-    "emerging": lambda dc, ds: EmergingConvolution,
-    "periodic": lambda dc, ds: PeriodicConvolution,
+    **{name: mixing for name, mixing in NAMED.items() if name != "conv1x1-plu"},
     "macow": lambda dc, ds: partial(MaCowUnit, hidden_channels=16),
-    **{name: mixing for name, mixing in NAMED.items() if name != "conv1x1-plu"},  # which looks like conv1x1
 }
 
 GREY = "#808080"
@@ -46,14 +41,14 @@ FLOOR = 1e-3  # of the colour scale
 RANKS = (2, 8)
 
 
-def draw(folder: Path) -> None:
-    """Draw every figure that is missing or older than the code it shows."""
+def draw(folder: Path, renew: bool = True) -> None:
+    """Draw every figure that is missing or, with ``renew``, older than the code it shows."""
     folder.mkdir(parents=True, exist_ok=True)
     sources = [Path(__file__), *Path(nflows_woodbury.__file__).parent.rglob("*.py")]
     newest = max(source.stat().st_mtime for source in sources)
     for name, make in FIGURES.items():
         path = folder / f"{name}.svg"
-        if path.exists() and path.stat().st_mtime > newest:
+        if path.exists() and (not renew or path.stat().st_mtime > newest):
             continue
         with torch.random.fork_rng(devices=[]), matplotlib.rc_context(STYLE):
             torch.manual_seed(0)
@@ -107,7 +102,8 @@ def timing(sizes: tuple[int, ...] = (8, 16, 32, 64), channels: int = 12, batch: 
         panel.minorticks_off()
     panels[0].set_ylabel("milliseconds per image")
     threads = torch.get_num_threads()
-    figure.suptitle(f"torch {torch.__version__}, {threads} CPU thread{'s' * (threads > 1)}, {channels} channels", size=10)
+    cpu = f"{threads} CPU thread{'s' * (threads > 1)}"
+    figure.suptitle(f"torch {torch.__version__}, {cpu}, {channels} channels", size=10)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, labelcolor=GREY)
     return figure
 

@@ -7,13 +7,20 @@ from pathlib import Path
 
 PYTHON = {
     **{f"py:class {name}": f"library/functions.html#{name}" for name in ("bool", "float", "int", "object", "type")},
-    **{f"py:class {name}": f"library/stdtypes.html#{name}" for name in ("dict", "list", "str", "tuple", "bytes", "set")},
+    **{f"py:class {name}": f"library/stdtypes.html#{name}" for name in ("bytes", "dict", "list", "str", "tuple")},
     **{
         f"py:exception {name}": f"library/exceptions.html#{name}"
         for name in (
-            "AttributeError FileExistsError FileNotFoundError ImportError NotImplementedError OSError RuntimeError "
-            "TypeError ValueError"
-        ).split()
+            "AttributeError",
+            "FileExistsError",
+            "FileNotFoundError",
+            "ImportError",
+            "NotImplementedError",
+            "OSError",
+            "RuntimeError",
+            "TypeError",
+            "ValueError",
+        )
     },
     **{
         f"py:class collections.abc.{name}": f"library/collections.abc.html#collections.abc.{name}"
@@ -45,6 +52,11 @@ TORCH = {
     "py:func torch.compile": "generated/torch.compile.html#torch.compile",
     "py:func torch.kron": "generated/torch.kron.html#torch.kron",
 }
+HEAD = """# Sphinx inventory version 2
+# Project: {}
+# Version:
+# The remainder of this file is compressed using zlib.
+"""
 SITES = {
     "python": ("https://docs.python.org/3/", PYTHON),
     "torch": ("https://docs.pytorch.org/docs/stable/", TORCH),
@@ -60,8 +72,7 @@ def write_inventories(folder: Path) -> dict[str, tuple[str, str]]:
         for key, target in table.items():
             role, title = key.split(" ")
             rows.append(f"{title} {role.replace(':func', ':function')} 1 {target} -\n")
-        head = f"# Sphinx inventory version 2\n# Project: {name}\n# Version: \n# The remainder of this file is compressed using zlib.\n"
         path = folder / f"{name}.inv"
-        path.write_bytes(head.encode() + zlib.compress("".join(rows).encode()))
+        path.write_bytes(HEAD.format(name).encode() + zlib.compress("".join(rows).encode()))
         mapping[name] = (address, str(path))
     return mapping

@@ -83,8 +83,9 @@ Shapes are written as in ``(B, c, h, w)``: batch, channels, height, width. These
 COMMAND_LINE = """Command line
 ============
 
-The command ``nflows-woodbury`` comes with the package; ``train`` needs the extra ``nflows-woodbury[train]``. It exits with
-0, or with 2 and one line on standard error for a bad argument or file; ``--debug`` shows the traceback instead.
+The command ``nflows-woodbury`` comes with the package, and ``python -m nflows_woodbury`` is the same; ``train`` needs
+the extra ``nflows-woodbury[train]``. It exits with 0, or with 2 and one line on standard error for a bad argument or
+file; ``--debug`` shows the traceback instead.
 
 {commands}
 """
@@ -122,7 +123,7 @@ def own_methods(cls: type) -> list[str]:
 
 
 def write_pages(folder: Path) -> None:
-    """Write the index, a page for each module and one for the command line; files that stay the same are not touched."""
+    """Write the index, a page for each module and one for the command line; what stays the same is not touched."""
     folder.mkdir(exist_ok=True)
     texts = {"cli": _command_line()}
     tables = []

@@ -22,14 +22,14 @@ from nflows_woodbury.transforms import (
     ActNorm,
     AffineCoupling,
     Chain,
+    EmergingConvolution,
     InvertibleConv1x1,
+    MaCowUnit,
     MEWoodburyTransform,
+    PeriodicConvolution,
+    SplineCoupling,
     WoodburyTransform,
 )
-from nflows_woodbury.transforms.emerging import EmergingConvolution
-from nflows_woodbury.transforms.macow import MaCowUnit
-from nflows_woodbury.transforms.periodic import PeriodicConvolution
-from nflows_woodbury.transforms.spline import SplineCoupling
 
 Shape = tuple[int, int, int]
 

@@ -54,7 +54,8 @@ def train(options: dict[str, Any]) -> None:
     source = open_source(config.data, size=config.size)
     if checkpoint is None:
         run_folder = Path(out) if out else Path("runs") / f"{source.name}-{options.get('mixing', FlowConfig.mixing)}"
-        if rank_zero_only.rank == 0 and (run_folder / "checkpoints").exists():  # the other ranks find rank 0's
+        is_first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
+        if is_first and (run_folder / "checkpoints").exists():  # other ranks find what the first one makes
             raise FileExistsError(f"{run_folder} holds a run; --resume {run_folder} continues it, --out takes another")
         if conditional:
             options["num_classes"] = _num_classes(source)
@@ -67,9 +68,8 @@ def train(options: dict[str, Any]) -> None:
     if trainer.is_global_zero:
         print(f"\n{trainer.global_step} steps in {perf_counter() - start:.0f} s")
         if trainer.global_step < config.max_steps:
-            print(
-                f"stopped before step {config.max_steps}; to continue: nflows-woodbury train --resume {_quoted(run_folder)}"
-            )
+            print(f"stopped before step {config.max_steps}; what continues it:")
+            print(f"  nflows-woodbury train --resume {_quoted(run_folder)}")
         else:
             _finish(module.flow, flow_config, source, run_folder, trainer.global_step)
 

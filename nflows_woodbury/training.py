@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from math import ceil, cos, pi
 from pathlib import Path
 from time import perf_counter
-from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from nflows_woodbury.callbacks import Pictures, ProgressBar, StopOnSignal, Validation
 from nflows_woodbury.checks import one_of, positive_int
 from nflows_woodbury.data import ImageSource
 from nflows_woodbury.evaluation import (
-    bits_per_dim,
     class_context,
-    image_grid,
-    reconstructions,
-    sample_classes,
-    save_png,
 )
 from nflows_woodbury.presets import FlowConfig
 
@@ -108,7 +101,7 @@ class FlowTraining(pl.LightningModule):
         labels = [batch.labels for batch in batches if batch.labels is not None]
         torch.manual_seed(seed)
         images = torch.cat([batch.images for batch in batches]).to(self.device)
-        self.flow.initialize(images, self._context(torch.cat(labels) if labels else None))
+        self.flow.initialize(images, self.context(torch.cat(labels) if labels else None))
 
     def train_dataloader(self) -> DataLoader[tuple[int, Tensor, Tensor | None]]:
         """Batches from the step that the run is at."""
@@ -119,7 +112,7 @@ class FlowTraining(pl.LightningModule):
         """Bits per dimension of a batch."""
         step, images, labels = batch
         torch.manual_seed(_noise_seed(self.config.seed, step, self.trainer.global_rank))
-        loss: Tensor = self.flow(images, self._context(labels)).mean()
+        loss: Tensor = self.flow(images, self.context(labels)).mean()
         self.log("train_bits_per_dim", loss.detach(), prog_bar=True)
         return loss
 
@@ -145,7 +138,8 @@ class FlowTraining(pl.LightningModule):
             "training": asdict(self.config),
         }
 
-    def _context(self, labels: Tensor | None) -> Tensor | None:
+    def context(self, labels: Tensor | None) -> Tensor | None:
+        """The one-hot context of a class-conditional model on the module's device, or None."""
         context = class_context(labels, self.flow_config.num_classes)
         return None if context is None else context.to(self.device)
 
@@ -164,92 +158,6 @@ class _Steps(IterableDataset[tuple[int, Tensor, Tensor | None]]):
             )
             yield step, batch.images, batch.labels
             step += 1
-
-
-class Pictures(pl.Callback):
-    """A sample grid and a reconstruction grid, every so many steps and at the end, as PNG and in the log."""
-
-    def __init__(self, folder: Path, count: int = 36) -> None:
-        self.folder, self.count = folder, count
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
-        """Draw when it is time."""
-        assert isinstance(module, FlowTraining)
-        if trainer.global_step % module.config.every == 0 and trainer.global_step < trainer.max_steps:
-            self._draw(trainer, module)
-
-    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Draw at the end."""
-        assert isinstance(module, FlowTraining)
-        self._draw(trainer, module)
-
-    @rank_zero_only
-    def _draw(self, trainer: pl.Trainer, module: FlowTraining) -> None:
-        images = module.source.test.images[: self.count // 2]
-        labels = module.source.test.labels
-        with torch.random.fork_rng():
-            torch.manual_seed(module.config.seed)
-            context = module._context(None if labels is None else labels[: len(images)])
-            pairs = torch.stack([images, reconstructions(module.flow, images.to(module.device), context).cpu()], 1)
-            grids = {
-                "samples": image_grid(
-                    sample_classes(
-                        module.flow, self.count, module.flow_config.num_classes, temperature=module.config.temperature
-                    ).cpu()
-                ),
-                "reconstructions": image_grid(pairs.flatten(0, 1)),
-            }
-        for name, grid in grids.items():
-            save_png(grid, self.folder / f"{name}.png", zoom=2)
-            trainer.logger.experiment.add_image(name, grid, trainer.global_step)  # type: ignore[union-attr]
-
-
-class Validation(pl.Callback):
-    """Bits per dimension of the source's validation images, every so many steps."""
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
-        """Evaluate when it is time."""
-        assert isinstance(module, FlowTraining)
-        images = module.source.validation
-        if images is not None and trainer.global_step % module.config.every == 0:
-            bits = bits_per_dim(module.flow, images, num_classes=module.flow_config.num_classes)
-            module.log("validation_bits_per_dim", float(bits.mean()), prog_bar=True)
-
-
-class ProgressBar(TQDMProgressBar):
-    """Lightning's bar with the run's figures only."""
-
-    def get_metrics(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:
-        """Leave the logger's version out."""
-        return {name: value for name, value in super().get_metrics(trainer, module).items() if name != "v_num"}
-
-
-class StopOnSignal(pl.Callback):
-    """Ctrl-C and SIGTERM end the run after the step in hand, with a checkpoint; a second signal ends it at once."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.stopped = folder, False
-        self._before: dict[int, Any] = {}
-
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Take the signals."""
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            self.stopped = trainer.should_stop = True
-            self._restore()
-
-        self._before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Give the signals back; after one, save what the last step left."""
-        self._restore()
-        if self.stopped:
-            trainer.save_checkpoint(self.folder / "last.ckpt")
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
 
 
 def make_trainer(config: TrainingConfig, out: Path, *, devices: int = 1, progress: bool = True) -> pl.Trainer:

@@ -253,7 +253,7 @@ def test_dequantizers_are_undone_by_their_floor(name: str, bits: int, dtype: tor
     values, logabsdet = dequantize(images)
     assert values.dtype == dtype and values.min() >= -0.5 and values.max() < 0.5
     kept = images >> (8 - bits) << (8 - bits)
-    assert torch.equal(((values + 0.5).double() * 2**bits).floor().to(torch.uint8) << (8 - bits), kept)
+    assert torch.equal(((values.double() + 0.5) * 2**bits).floor().to(torch.uint8) << (8 - bits), kept)
     back, inverse_logabsdet = dequantize.inverse(values)
     assert back.dtype == torch.uint8 and torch.equal(back, kept)
     assert logabsdet.shape == inverse_logabsdet.shape == (500,)

@@ -20,7 +20,7 @@ class InvertibleConv1x1(LinearTransform):
     It starts as a random rotation. ``"dense"`` holds ``W`` itself: the log-det is an LU factorisation, ``O(c^3)``
     per call. ``"plu"`` holds :math:`W = P L (U + \operatorname{diag}(\operatorname{sign} \odot e^{\text{log scale}}))`
     with a fixed permutation ``P``, a unit lower triangular ``L`` and a strictly upper triangular ``U``: the log-det is
-    a sum, and ``W`` cannot become singular. Forward and inverse cost ``O(c^2 h w)`` per image. The product is a
+    a sum, and ``W`` cannot become singular. Both ways cost ``O(c^2 h w)`` per image. The product is a
     matrix product, not ``conv2d``, which would round to TF32 on recent GPUs by default.
 
     Args:
@@ -44,7 +44,8 @@ class InvertibleConv1x1(LinearTransform):
     def __init__(self, shape: Sequence[int], parametrization: str = "dense") -> None:
         super().__init__()
         self.num_channels = image_shape(shape)[0]
-        self.matrix: Any = PARAMETRIZATIONS[one_of("parametrization", parametrization, PARAMETRIZATIONS)](self.num_channels)
+        one_of("parametrization", parametrization, PARAMETRIZATIONS)
+        self.matrix: Any = PARAMETRIZATIONS[parametrization](self.num_channels)
 
     def _check(self, inputs: Tensor) -> None:
         channel_inputs(inputs, self.num_channels)

@@ -34,7 +34,8 @@ class MaskedConvCoupling(Transform):
     starts at zero, so that the layer starts as the identity; the log-scale ``a`` is bounded as in
     :class:`AffineCoupling`. Row by row the Jacobian is triangular, :math:`\log|\det J| = \sum a`. Forward is one pass
     of the conditioner; the inverse takes ``h`` steps (``w`` for ``"left"`` and ``"right"``) that evaluate it at one row
-    each, so it costs one pass too.
+    each, so it costs one pass too. The conditioner may run under autocast; what it makes of a recovered row then
+    agrees with what it made of the original to the precision of autocast, not of the inputs.
 
     Args:
         shape: ``(c, h, w)``; only ``c`` matters, any ``h`` and ``w`` are accepted when called.
