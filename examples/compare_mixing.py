@@ -21,7 +21,6 @@ from nflows_woodbury.evaluation import bits_per_dim
 from nflows_woodbury.loading import open_source
 from nflows_woodbury.presets import COUPLINGS, MIXINGS, FlowConfig
 
-
 BATCH = 32
 
 

@@ -90,9 +90,7 @@ def add_context(hidden: Tensor, projection: nn.Conv2d | None, context: Tensor | 
 def channel_halves(num_channels: int) -> tuple[int, int]:
     """Sizes of the half that conditions (the larger one) and of the half that is transformed."""
     if num_channels < 2:
-        raise ValueError(
-            f"shape must have at least 2 channels to split, got {num_channels}; put a Squeeze in front"
-        )
+        raise ValueError(f"shape must have at least 2 channels to split, got {num_channels}; put a Squeeze in front")
     return num_channels - num_channels // 2, num_channels // 2
 
 

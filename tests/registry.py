@@ -114,7 +114,7 @@ def _named_cases() -> Iterator[Case]:
 
 
 def _fits(part: Callable[[tuple[int, int, int]], Transform], shape: tuple[int, int, int]) -> bool:
-    """A layer may refuse a size, such as a kernel larger than the image, with a ValueError; test_arguments sees to that."""
+    """Whether a layer takes a size; it may refuse one, such as an image smaller than its kernel, with a ValueError."""
     try:
         part(shape)
     except ValueError:

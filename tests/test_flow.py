@@ -34,6 +34,7 @@ pytestmark = [
 ]
 
 SHAPE = (3, 8, 8)
+GRID_SHAPE = (1, 12, 12)  # levels of 6 x 6 and 3 x 3 pixels: odd, and no smaller than a kernel
 AFFINE = partial(AffineCoupling, hidden_channels=8)
 WOODBURY = partial(WoodburyTransform, ranks=(3, 4))
 
@@ -67,10 +68,10 @@ def random_images(count: int, shape: tuple[int, int, int] = SHAPE, seed: int = 0
     return torch.randint(256, (count, *shape), dtype=torch.uint8, generator=generator)
 
 
-def build(context: Tensor | None = None, **parts) -> ImageFlow:
+def build(context: Tensor | None = None, shape: tuple[int, int, int] = SHAPE, **parts) -> ImageFlow:
     torch.manual_seed(0)
-    flow = image_flow(SHAPE, **{"levels": 2, "steps": 1, "mixing": WOODBURY, "coupling": AFFINE, **parts})
-    flow.initialize(random_images(64), context)
+    flow = image_flow(shape, **{"levels": 2, "steps": 1, "mixing": WOODBURY, "coupling": AFFINE, **parts})
+    flow.initialize(random_images(64, shape), context)
     with torch.no_grad():
         for parameter in flow.parameters():
             parameter += 0.02 * torch.randn_like(parameter)
@@ -81,16 +82,17 @@ def build(context: Tensor | None = None, **parts) -> ImageFlow:
 @pytest.mark.parametrize("coupling", GRID_COUPLINGS)
 @pytest.mark.parametrize("mixing", GRID_MIXINGS)
 def test_any_mixing_goes_with_any_coupling_and_base(mixing: str, coupling: str, base: str) -> None:
-    flow = build(mixing=GRID_MIXINGS[mixing], coupling=GRID_COUPLINGS[coupling], base=BASES[base]).double()
-    images = random_images(6)
+    parts = {"mixing": GRID_MIXINGS[mixing], "coupling": GRID_COUPLINGS[coupling], "base": BASES[base]}
+    flow = build(shape=GRID_SHAPE, **parts).double()
+    images = random_images(6, GRID_SHAPE)
     bits = flow(images)
     assert bits.shape == (6,) and bits.isfinite().all()
     noise = flow.transform_to_noise(images)
-    assert noise.shape == (6, 192) and noise.dtype == torch.float64
+    assert noise.shape == (6, 144) and noise.dtype == torch.float64
     assert torch.equal(flow.transform_from_noise(noise), images)
     if base == "standard-normal":
         samples = flow.sample(4)
-        assert samples.dtype == torch.uint8 and samples.shape == (4, *SHAPE)
+        assert samples.dtype == torch.uint8 and samples.shape == (4, *GRID_SHAPE)
     else:
         with pytest.raises(NotImplementedError, match="cannot sample without context"):
             flow.sample(4)

@@ -53,11 +53,14 @@ class Chain(Transform):
 def _cascade(
     maps: Iterable[Callable[..., tuple[Tensor, Tensor]]], inputs: Tensor, context: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    outputs = inputs
-    total = torch.zeros(len(inputs), dtype=torch.promote_types(inputs.dtype, torch.float32), device=inputs.device)
+    outputs, total = inputs, None
     for apply in maps:
         outputs, logabsdet = apply(outputs, context)
-        total = total + logabsdet  # out of place: from float32 on, as wide as the widest part
+        logabsdet = logabsdet.to(torch.promote_types(logabsdet.dtype, torch.float32))
+        total = logabsdet if total is None else total + logabsdet
+    if total is None:
+        dtype = torch.promote_types(inputs.dtype, torch.float32)
+        total = torch.zeros(inputs.shape[0], dtype=dtype, device=inputs.device)
     return outputs, total
 
 

@@ -82,14 +82,12 @@ class PeriodicConvolution(LinearTransform):
     def _map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         shift, matrices = self.kernel_size // 2, self._matrices(*inputs.shape[2:])
         outputs = _filter(inputs.roll((shift, shift), (2, 3)), lambda columns: matrices @ columns)
-        return outputs, _sum_frequencies(torch.linalg.slogdet(matrices).logabsdet, inputs.shape[3])
+        return outputs, _logabsdet(matrices, inputs.shape[3])
 
     def _inverse_map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         shift, matrices = self.kernel_size // 2, self._matrices(*inputs.shape[2:])
-        factors, pivots, _ = torch.linalg.lu_factor_ex(matrices)
-        outputs = _filter(inputs, lambda columns: torch.linalg.lu_solve(factors, pivots, columns))
-        logabsdet = factors.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
-        return outputs.roll((-shift, -shift), (2, 3)), -_sum_frequencies(logabsdet, inputs.shape[3])
+        outputs = _filter(inputs, lambda columns: torch.linalg.solve_ex(matrices, columns).result)
+        return outputs.roll((-shift, -shift), (2, 3)), -_logabsdet(matrices, inputs.shape[3])
 
     def _matrices(self, height: int, width: int) -> Tensor:
         """The matrix of each independent frequency, (h, w // 2 + 1, c, c)."""
@@ -104,7 +102,8 @@ def _filter(images: Tensor, multiply: Callable[[Tensor], Tensor]) -> Tensor:
     return torch.fft.irfft2(multiply(columns).permute(3, 2, 0, 1), s=images.shape[2:])
 
 
-def _sum_frequencies(values: Tensor, width: int) -> Tensor:
-    """Sum (h, w // 2 + 1) values of the independent frequencies over all ``h w`` frequencies."""
+def _logabsdet(matrices: Tensor, width: int) -> Tensor:
+    """The sum over all ``h w`` frequencies, from the (h, w // 2 + 1) independent ones."""
+    values = torch.linalg.slogdet(matrices).logabsdet
     once = values[:, 0].sum() + (values[:, -1].sum() if width % 2 == 0 else 0)
     return 2 * values.sum() - once
