@@ -34,6 +34,18 @@ class ImageFlow(Flow):
         distribution: nflows distribution of the flat noise.
         embedding_net: maps the context that is passed in to the context that the transforms get; None passes it on.
         shape: ``(c, h, w)`` of the images.
+
+    Raises:
+        TypeError: for images that are not uint8.
+        ValueError: for images of another shape.
+
+    >>> import torch
+    >>> from nflows.distributions import StandardNormal
+    >>> from nflows_woodbury import ActNorm, Chain, Multiscale, Squeeze, UniformDequantize
+    >>> transform = Chain([UniformDequantize(), Multiscale([Chain([Squeeze(), ActNorm(4)])], shapes=[(4, 4, 4)])])
+    >>> flow = ImageFlow(transform, StandardNormal((64,)), shape=(1, 8, 8))
+    >>> flow(torch.zeros(5, 1, 8, 8, dtype=torch.uint8)).shape
+    torch.Size([5])
     """
 
     def __init__(

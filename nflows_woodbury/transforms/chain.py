@@ -76,6 +76,14 @@ def initialize(module: nn.Module, inputs: Tensor, context: Tensor | None = None)
         module: a transform, or any module that calls its parts as modules, data to noise.
         inputs: a batch that ``module`` accepts.
         context: passed on to ``module``.
+
+    >>> import torch
+    >>> from nflows.transforms import CompositeTransform
+    >>> from nflows_woodbury.transforms import ActNorm, Squeeze
+    >>> transform = CompositeTransform([Squeeze(), ActNorm(12)])
+    >>> initialize(transform, 5 + 2 * torch.randn(64, 3, 8, 8))
+    >>> bool((transform(5 + 2 * torch.randn(64, 3, 8, 8))[0].mean() < 0.1).all())
+    True
     """
 
     def start(layer: nn.Module, args: tuple[Tensor, ...]) -> None:

@@ -27,7 +27,23 @@ class Coupling(Transform):
         shape: ``(c, h, w)`` with at least 2 channels; the first ``c - c // 2`` condition, the others are transformed.
             Any ``h`` and ``w`` are accepted when called.
         hidden_channels: of the conditioner, :class:`nflows_woodbury.nets.ConvNet`.
-        context_features: features of the context that the conditioner takes, or None to ignore context.
+        context_features: features of the context that the conditioner takes, or None to ignore context. A context
+            ``(B, F)`` acts on all pixels alike, ``(B, F, h, w)`` pixel by pixel.
+
+    Shapes:
+        inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``.
+
+    Raises:
+        ValueError, TypeError: for one channel, a bad count, inputs with other channels or of another dtype, a missing
+            or wrong context.
+
+    >>> class Scale(Coupling):
+    ...     num_parameters = 1
+    ...     def _map(self, values, parameters):
+    ...         return values * parameters[:, 0].exp(), parameters[:, 0]
+    >>> import torch
+    >>> Scale((4, 8, 8), hidden_channels=8)(torch.randn(2, 4, 8, 8))[0].shape
+    torch.Size([2, 4, 8, 8])
     """
 
     num_parameters: int

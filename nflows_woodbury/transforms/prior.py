@@ -33,6 +33,10 @@ class SplitPrior(Transform):
     Shapes:
         inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``.
 
+    Raises:
+        ValueError, TypeError: for one channel, inputs with other channels or of another dtype, a missing or wrong
+            context.
+
     Reference: Kingma and Dhariwal, Glow, NeurIPS 2018, code; Dinh et al., Real NVP, ICLR 2017, section 3.6.
 
     >>> import torch
@@ -80,6 +84,9 @@ class TopPrior(Transform):
 
     Shapes:
         inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``.
+
+    Raises:
+        ValueError, TypeError: for inputs of another shape or dtype, a missing or wrong context.
 
     Reference: Kingma and Dhariwal, Glow, NeurIPS 2018, code (``prior``).
 
