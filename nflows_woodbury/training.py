@@ -119,7 +119,7 @@ class FlowTraining(pl.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log the gradient's norm, before clipping, and the images per second."""
         gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
-        self.log("gradient_norm", torch.nn.utils.get_total_norm(gradients))
+        self.log("gradient_norm", torch.stack([gradient.norm() for gradient in gradients]).norm())
         now, before = perf_counter(), self._clock
         self._clock = now
         if before:

@@ -1,0 +1,47 @@
+"""Examples and benchmarks run, on settings small enough for a test, and write what they say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["--size", "16", "--levels", "2", "--hidden-channels", "8", "--iterations", "2", "--batch-size", "8"]
+EXAMPLES = {
+    "first_image_flow": (["--steps", "2", "--out", "picture.png"], "test bits/dim"),
+    "compose_with_nflows": ([*SMALL, "--steps", "1", "--output", "picture.png"], "bits/dim"),
+    "compose_with_normflows": ([*SMALL, "--blocks", "1", "--output", "picture.png"], "bits/dim"),
+    "compare_mixing": (
+        ["--max-steps", "2", "--test-images", "4", "--mixings", "conv1x1", "--couplings", "additive", "--out", "."],
+        "| conv1x1 | additive |",
+    ),
+}
+
+
+def run(path: Path, words: list[str], folder: Path) -> str:
+    command = [sys.executable, "-W", "ignore", str(path), *words]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example(name: str, tmp_path: Path) -> None:
+    words, expected = EXAMPLES[name]
+    assert expected in run(ROOT / "examples" / f"{name}.py", words, tmp_path)
+    (picture,) = tmp_path.glob("*.png")
+    with Image.open(picture) as image:
+        assert image.size[0] > 100
+
+
+def test_every_example_is_tried() -> None:
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_benchmarks_say_how_they_are_used(path: Path, tmp_path: Path) -> None:
+    assert "usage:" in run(path, ["--help"], tmp_path)
