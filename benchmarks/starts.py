@@ -18,7 +18,6 @@ import torch
 from nflows_woodbury import AffineCoupling, InvertibleConv1x1, MEWoodburyTransform, WoodburyTransform, image_flow
 from nflows_woodbury.evaluation import bits_per_dim
 from nflows_woodbury.loading import open_source
-from nflows_woodbury.lowrank import cancelling_start
 from nflows_woodbury.presets import paper_ranks
 
 LEVELS = 3
@@ -35,7 +34,7 @@ def me_woodbury(*init):
     return [partial(build, dc=dc, ds=ds) for dc, ds in zip(*paper_ranks(LEVELS), strict=True)]
 
 
-SMALL, LARGE = (partial(cancelling_start, scale=scale) for scale in (0.3, 1.0))
+SMALL, LARGE = "cancelling", "cancelling-unit"
 VARIANTS = {
     "conv1x1": InvertibleConv1x1,
     "woodbury: paper": woodbury("paper", "paper"),

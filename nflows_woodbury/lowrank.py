@@ -18,6 +18,7 @@ Pure functions on tensors; the modules that hold the factors are in :mod:`nflows
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -147,4 +148,5 @@ STARTS: dict[str, Callable[[int, int], tuple[Tensor, Tensor]]] = {
     "paper": paper_start,
     "reflection": reflection_start,
     "cancelling": cancelling_start,
+    "cancelling-unit": partial(cancelling_start, scale=1.0),
 }

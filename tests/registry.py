@@ -28,6 +28,7 @@ from nflows_woodbury import (
     TopPrior,
     WoodburyTransform,
 )
+from nflows_woodbury.lowrank import STARTS
 from nflows_woodbury.presets import COUPLINGS, MIXINGS
 from nflows_woodbury.transforms.base import LinearTransform
 
@@ -89,7 +90,7 @@ def _rank_cases() -> Iterator[Case]:
     for rank in (1, 2, 3, 5, 8, 20):
         for axes in ((0,), (1,), (2,), (1, 2), (0, 1), (0, 1, 2)):
             yield Case(f"low-rank-{rank}-{axes}", partial(LowRankTransform, shape, axes, rank), shape)
-    for init in ("paper", "reflection", "cancelling"):
+    for init in STARTS:
         for ranks in ((1, 1), (4, 15), (9, 18)):
             yield Case(f"woodbury-{init}-{ranks}", partial(WoodburyTransform, shape, ranks, init), shape)
         for ranks in ((1, 1, 1), (4, 3, 5), (9, 16, 7)):

@@ -54,7 +54,7 @@ BAD = [
     (lambda: WoodburyTransform(SHAPE, 8), TypeError, r"ranks must be a sequence \(dc, ds\), got 8"),
     (lambda: MEWoodburyTransform(SHAPE, (1, 1)), ValueError, r"ranks must be \(dc, dh, dw\), got \(1, 1\)"),
     (lambda: MEWoodburyTransform(SHAPE, (1, 0, 1)), ValueError, "rank dh must be a positive integer, got 0"),
-    (lambda: WoodburyTransform(SHAPE, (1, 1), init="zeros"), ValueError, "init must be one of cancelling, paper, reflec"),
+    (lambda: WoodburyTransform(SHAPE, (1, 1), init="zeros"), ValueError, "init must be one of cancelling, cancelling-unit, paper, reflec"),
     (lambda: WoodburyTransform(SHAPE, (1, 1), init=("paper",)), ValueError, "init must be one start or one for each"),
     (lambda: LowRankTransform(SHAPE, (0,), 0), ValueError, "rank must be a positive integer, got 0"),
     (lambda: LowRankTransform(SHAPE, (0, 2), 1), ValueError, r"axes must be consecutive axes .* got \(0, 2\)"),

@@ -35,8 +35,8 @@ class LowRankTransform(LinearTransform):
         shape: sizes of one input without its batch axis, of any length: ``(c, h, w)``, ``(D,)``, ``(c, t)``.
         axes: the group, consecutive axes of ``shape`` in rising order, such as ``(0,)`` or ``(1, 2)``.
         rank: ``d``; may exceed ``n``.
-        init: a name in :data:`nflows_woodbury.lowrank.STARTS` (``"paper"``, ``"reflection"``, ``"cancelling"``),
-            or a function ``(n, d) -> (U, V)``.
+        init: a name in :data:`nflows_woodbury.lowrank.STARTS` (``"paper"``, ``"reflection"``, ``"cancelling"``,
+            ``"cancelling-unit"``), or a function ``(n, d) -> (U, V)``.
 
     Shapes:
         inputs and outputs ``(B, *shape)``, of the parameters' dtype; ``logabsdet`` ``(B,)``; parameters ``U``
@@ -156,7 +156,8 @@ class MEWoodburyTransform(Chain):
     Args:
         shape: ``(c, h, w)``.
         ranks: ``(dc, dh, dw)`` of channels, rows and columns; they may exceed their axis.
-        init: one start for each update, or one for all, see :class:`LowRankTransform`.
+        init: one start for each update, or one for all, see :class:`LowRankTransform`; by default a reflection on the
+            channels and cancelling factors of size one on rows and columns.
 
     Shapes:
         inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``.
@@ -178,7 +179,7 @@ class MEWoodburyTransform(Chain):
         self,
         shape: Sequence[int],
         ranks: Sequence[int],
-        init: Start | Sequence[Start] = ("reflection", "cancelling", "cancelling"),
+        init: Start | Sequence[Start] = ("reflection", "cancelling-unit", "cancelling-unit"),
     ) -> None:
         super().__init__(_updates(shape, (("dc", (0,)), ("dh", (1,)), ("dw", (2,))), ranks, init))
 
