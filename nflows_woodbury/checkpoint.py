@@ -34,8 +34,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} must be a checkpoint of nflows-woodbury train, but is broken: {reason}") from error
+        raise ValueError(
+            f"{path} must be a checkpoint of nflows-woodbury train; it is cut short, no checkpoint at all, or holds "
+            "more than tensors and plain values"
+        ) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("nflows_woodbury"), dict):
         raise ValueError(f"{path} must be a checkpoint of nflows-woodbury train, it has no settings of a flow")
     return checkpoint
