@@ -1,11 +1,14 @@
-"""What accompanies a training run: pictures, validation, a progress bar, and an orderly stop on a signal."""
+"""What accompanies a training run: pictures, validation, a progress bar, and an orderly stop on a signal.
+
+The ``module`` that Lightning hands to them is a :class:`nflows_woodbury.training.FlowTraining`.
+"""
 
 from __future__ import annotations
 
 import signal
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -13,9 +16,6 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.utilities import rank_zero_only
 
 from nflows_woodbury.evaluation import bits_per_dim, image_grid, reconstructions, sample_classes, save_png
-
-if TYPE_CHECKING:
-    from nflows_woodbury.training import FlowTraining
 
 __all__ = ["Pictures", "ProgressBar", "StopOnSignal", "Validation"]
 
@@ -36,7 +36,7 @@ class Pictures(pl.Callback):
         self._draw(trainer, module)
 
     @rank_zero_only
-    def _draw(self, trainer: pl.Trainer, module: FlowTraining) -> None:
+    def _draw(self, trainer: pl.Trainer, module: Any) -> None:
         batch = module.source.batch(0, min(self.count // 2, module.config.batch_size), seed=module.config.seed)
         with torch.random.fork_rng():
             torch.manual_seed(module.config.seed)

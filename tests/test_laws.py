@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from functools import partial
 
 import pytest
 import torch
 from registry import CASES, CONTEXT_FEATURES, COUPLING_SHAPES, Case, dense_jacobian
 
-from nflows_woodbury import LowRankTransform, MEWoodburyTransform, WoodburyTransform, lowrank
-from nflows_woodbury.presets import COUPLINGS, DEQUANTIZERS
+from nflows_woodbury import LowRankTransform, MEWoodburyTransform, SplitPrior, WoodburyTransform, lowrank
+from nflows_woodbury.presets import COUPLINGS, DEQUANTIZERS, MIXINGS
 
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
 
@@ -195,6 +196,20 @@ def test_couplings_depend_on_their_context(name: str, spatial: bool) -> None:
         transform(inputs)
     with pytest.raises(ValueError, match="context must have shape"):
         transform(inputs, context[:, :2])
+
+
+@pytest.mark.parametrize("name", ["conv1x1", "conv1x1-plu", "emerging", "periodic", *COUPLINGS, "split-prior"])
+def test_layers_that_do_not_depend_on_height_and_width_take_any(name: str) -> None:
+    parts = {n: mixing(2, 3) for n, mixing in MIXINGS.items()} | {"split-prior": SplitPrior}
+    parts |= {n: partial(coupling, hidden_channels=6) for n, coupling in COUPLINGS.items()}
+    transform = Case(name, partial(parts[name], (4, 6, 6)), (4, 6, 6)).build()
+    for size in ((6, 6), (3, 5), (8, 4)):
+        inputs = torch.randn(2, 4, *size, dtype=torch.float64)
+        outputs, logabsdet = transform(inputs)
+        assert outputs.shape == inputs.shape
+        assert relative(transform.inverse(outputs)[0], inputs) < 1e-9
+        expected = torch.linalg.slogdet(dense_jacobian(transform, inputs[:1])).logabsdet
+        assert relative(logabsdet[0], expected) < 1e-9
 
 
 @each_case

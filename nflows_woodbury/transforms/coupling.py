@@ -11,7 +11,7 @@ from torch import Tensor
 from nflows_woodbury.checks import channel_inputs, image_shape
 from nflows_woodbury.nets import ConvNet, channel_halves, sum_pixels
 
-__all__ = ["AdditiveCoupling", "AffineCoupling", "Coupling"]
+__all__ = ["AdditiveCoupling", "AffineCoupling", "Coupling", "shift_and_log_scale"]
 
 MAX_LOG_SCALE = 4.0
 
@@ -100,11 +100,11 @@ class AffineCoupling(Coupling):
     num_parameters = 2
 
     def _map(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        shift, log_scale = _shift_and_log_scale(parameters)
+        shift, log_scale = shift_and_log_scale(parameters)
         return (values + shift) * log_scale.exp(), log_scale
 
     def _inverse_map(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        shift, log_scale = _shift_and_log_scale(parameters)
+        shift, log_scale = shift_and_log_scale(parameters)
         return values * (-log_scale).exp() - shift, -log_scale
 
 
@@ -129,6 +129,7 @@ class AdditiveCoupling(Coupling):
         return values - parameters.squeeze(1), torch.zeros_like(values)
 
 
-def _shift_and_log_scale(parameters: Tensor) -> tuple[Tensor, Tensor]:
+def shift_and_log_scale(parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """The two parameters of an affine map, (B, 2, ...), as its shift and its log-scale within the bound."""
     shift, raw = parameters.unbind(1)
     return shift, MAX_LOG_SCALE * (raw / MAX_LOG_SCALE).tanh()

@@ -13,7 +13,7 @@ from nflows_woodbury.checks import channel_inputs, image_shape, one_of, positive
 from nflows_woodbury.nets import add_context, context_projection, sum_pixels
 from nflows_woodbury.transforms.actnorm import ActNorm
 from nflows_woodbury.transforms.chain import Chain
-from nflows_woodbury.transforms.coupling import _shift_and_log_scale
+from nflows_woodbury.transforms.coupling import shift_and_log_scale
 from nflows_woodbury.transforms.masked_conv import correlate
 
 __all__ = ["MaCowUnit", "MaskedConvCoupling"]
@@ -120,7 +120,7 @@ class MaskedConvCoupling(Transform):
         hidden = F.elu(add_context(_convolve(self.first, earlier), self.context, context))
         parameters = _convolve(self.last, hidden).to(earlier.dtype)
         batch, _, height, width = parameters.shape
-        return _shift_and_log_scale(parameters.view(batch, 2, self.num_channels, height, width))
+        return shift_and_log_scale(parameters.view(batch, 2, self.num_channels, height, width))
 
 
 class MaCowUnit(Chain):
