@@ -169,9 +169,9 @@ def make_trainer(config: TrainingConfig, out: Path, *, devices: int = 1, progres
         gradient_clip_val=config.clip_norm or None,
         logger=TensorBoardLogger(out, name=None, version="log"),
         callbacks=[
+            StopOnSignal(out / "checkpoints"),  # first: on a signal save before drawing
             Validation(),
             Pictures(out),
-            StopOnSignal(out / "checkpoints"),
             ModelCheckpoint(
                 out / "checkpoints", filename="{step}", every_n_train_steps=config.every, save_last=True, save_top_k=1,
                 monitor="step", mode="max", save_on_train_epoch_end=True, enable_version_counter=False,

@@ -198,6 +198,18 @@ def test_couplings_depend_on_their_context(name: str, spatial: bool) -> None:
         transform(inputs, context[:, :2])
 
 
+@pytest.mark.parametrize("shape", [(12, 16, 16), (48, 4, 4), (24, 15, 9), (96, 32, 32)], ids=str)
+@pytest.mark.parametrize("name", MIXINGS)
+def test_mixings_start_well_conditioned_at_the_sizes_of_a_model(name: str, shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    layer = MIXINGS[name](8, 16)(shape)
+    for dtype, tolerance in [(torch.float32, 1e-5), (torch.float64, 1e-10)]:
+        inputs = torch.randn(2, *shape, dtype=dtype)
+        with torch.no_grad():
+            back = layer.to(dtype).inverse(layer.to(dtype)(inputs)[0])[0]
+        torch.testing.assert_close(back, inputs, atol=tolerance, rtol=0)
+
+
 @pytest.mark.parametrize("name", ["conv1x1", "conv1x1-plu", "emerging", "periodic", *COUPLINGS, "split-prior"])
 def test_layers_that_do_not_depend_on_height_and_width_take_any(name: str) -> None:
     parts = {n: mixing(2, 3) for n, mixing in MIXINGS.items()} | {"split-prior": SplitPrior}
