@@ -13,7 +13,7 @@ from types import ModuleType
 import nflows_woodbury
 from nflows_woodbury.cli import COMMANDS, main
 
-INTERNAL = {"checks", "cli", "runs"}  # argument checks; the command line has a page of its own
+INTERNAL = {"checks", "cli", "formats", "runs"}  # the command line has a page of its own, readers are in loading
 UNLISTED_METHODS = {"extra_repr"}
 
 CLASS = """
@@ -95,7 +95,7 @@ def modules() -> list[ModuleType]:
     """The documented modules that have an ``__all__``: the flow first, then the layers, then the rest."""
     found = pkgutil.walk_packages(nflows_woodbury.__path__, "nflows_woodbury.")
     last = {info.name: info.name.rsplit(".", 1)[1] for info in found if not info.ispkg}
-    kept = [name for name, short in last.items() if short not in INTERNAL and not short.startswith("_")]
+    kept = [name for name, short in last.items() if INTERNAL.isdisjoint(name.split(".")) and not short.startswith("_")]
 
     def place(name: str) -> tuple[bool, bool, str]:
         return name != "nflows_woodbury.flow", not name.startswith("nflows_woodbury.transforms."), name

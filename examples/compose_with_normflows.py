@@ -16,9 +16,9 @@ from nflows_woodbury import (
     WoodburyTransform,
     initialize,
 )
-from nflows_woodbury.evaluation import image_grid, save_png
 from nflows_woodbury.loading import open_source
 from nflows_woodbury.normflows import NormflowsAdapter, register
+from nflows_woodbury.pictures import image_grid, save_png
 
 Shape = tuple[int, int, int]
 MIXINGS = {

@@ -15,9 +15,32 @@ import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.utilities import rank_zero_only
 
-from nflows_woodbury.evaluation import bits_per_dim, image_grid, reconstructions, sample_classes, save_png
+from nflows_woodbury.evaluation import bits_per_dim
+from nflows_woodbury.pictures import image_grid, reconstructions, sample_classes, save_png
 
-__all__ = ["Pictures", "ProgressBar", "StopOnSignal", "Validation"]
+__all__ = ["Checkpoints", "Pictures", "ProgressBar", "StopOnSignal", "Validation"]
+
+
+class Checkpoints(pl.Callback):
+    """``last.ckpt`` in a folder, every so many steps and at the end; only ever between two optimizer steps."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "last.ckpt"
+        self._step = -1  # of the last one
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Save when it is time."""
+        if _is_time(trainer, module, batch_idx):
+            self._save(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
+        """Save what the last step left."""
+        if self._step != trainer.global_step:
+            self._save(trainer)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self._step = trainer.global_step
 
 
 class Pictures(pl.Callback):
@@ -26,9 +49,9 @@ class Pictures(pl.Callback):
     def __init__(self, folder: Path, count: int = 36) -> None:
         self.folder, self.count = folder, count
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Draw when it is time."""
-        if trainer.global_step % module.config.every == 0 and trainer.global_step < trainer.max_steps:
+        if _is_time(trainer, module, batch_idx) and trainer.global_step < trainer.max_steps:
             self._draw(trainer, module)
 
     def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
@@ -41,9 +64,9 @@ class Pictures(pl.Callback):
         with torch.random.fork_rng():
             torch.manual_seed(module.config.seed)
             classes, temperature = module.flow_config.num_classes, module.config.temperature
-            samples = sample_classes(module.flow, self.count, classes, temperature=temperature).cpu()
+            samples = sample_classes(module.evaluated, self.count, classes, temperature=temperature).cpu()
             context = module.context(batch.labels)
-            back = reconstructions(module.flow, batch.images.to(module.device), context).cpu()
+            back = reconstructions(module.evaluated, batch.images.to(module.device), context).cpu()
         pairs = torch.stack([batch.images, back], 1).flatten(0, 1)
         for name, images in {"samples": samples, "reconstructions": pairs}.items():
             grid = image_grid(images)
@@ -54,12 +77,17 @@ class Pictures(pl.Callback):
 class Validation(pl.Callback):
     """Bits per dimension of the source's validation images, every so many steps."""
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
+    @rank_zero_only
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Evaluate when it is time."""
         images = module.source.validation
-        if images is not None and trainer.global_step % module.config.every == 0:
-            bits = bits_per_dim(module.flow, images, num_classes=module.flow_config.num_classes)
-            module.log("validation_bits_per_dim", float(bits.mean()), prog_bar=True)
+        if images is not None and _is_time(trainer, module, batch_idx):
+            bits = bits_per_dim(module.evaluated, images, num_classes=module.flow_config.num_classes)
+            module.log("validation_bits_per_dim", float(bits.mean()), prog_bar=True, rank_zero_only=True)
+
+
+def _is_time(trainer: pl.Trainer, module: Any, batch_index: int) -> bool:
+    return module.is_step_end(batch_index) and trainer.global_step % module.config.every == 0
 
 
 class ProgressBar(TQDMProgressBar):
@@ -71,26 +99,33 @@ class ProgressBar(TQDMProgressBar):
 
 
 class StopOnSignal(pl.Callback):
-    """Ctrl-C and SIGTERM end the run after the step in hand, with a checkpoint; a second signal ends it at once."""
+    """Ctrl-C and SIGTERM end the run after the step in hand; a second signal ends it at once.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.stopped = folder, False
+    With several processes a signal to any of them ends all after the same step.
+    """
+
+    def __init__(self) -> None:
+        self.signalled = False
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Take the signals."""
 
-        def stop(number: int, frame: FrameType | None) -> None:
-            self.stopped = trainer.should_stop = True
+        def note(number: int, frame: FrameType | None) -> None:
+            self.signalled = True
             self._restore()
 
-        self._before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Stop at a step's end, if a signal came to any process."""
+        if module.is_step_end(batch_idx):
+            self.signalled = trainer.strategy.reduce_boolean_decision(self.signalled, all=False)
+            trainer.should_stop = trainer.should_stop or self.signalled
 
     def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
-        """Give the signals back; after one, save what the last step left."""
+        """Give the signals back."""
         self._restore()
-        if self.stopped:
-            trainer.save_checkpoint(self.folder / "last.ckpt")
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

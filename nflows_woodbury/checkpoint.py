@@ -43,20 +43,34 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
-def load_flow(path: str | Path) -> tuple[ImageFlow, dict[str, Any]]:
+def load_flow(path: str | Path, *, averaged: bool = True) -> tuple[ImageFlow, dict[str, Any]]:
     """The flow of a checkpoint or run folder, on the CPU in eval mode, and the settings saved with it.
+
+    Args:
+        path: the checkpoint, or the folder of a run.
+        averaged: take the exponential moving average of the weights where the run keeps one, else the last ones.
+
+    Returns:
+        The flow, of the run's dtype, and what the run saved: ``flow`` and ``training`` settings, ``steps`` taken and
+        ``seconds`` that they took.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no checkpoint of this package, or its weights do not fit its settings.
     """
     checkpoint = read_checkpoint(path)
-    settings: dict[str, Any] = checkpoint["nflows_woodbury"]
+    settings = {**checkpoint["nflows_woodbury"], "steps": checkpoint.get("global_step")}
     flow = FlowConfig.from_dict(settings["flow"]).build()
-    prefix = "flow."
-    weights = {name.removeprefix(prefix): w for name, w in checkpoint["state_dict"].items() if name.startswith(prefix)}
+    weights = _weights(checkpoint["state_dict"], "average.") if averaged else {}
+    weights = weights or _weights(checkpoint["state_dict"], "flow.")
+    if any(weight.dtype == torch.float64 for weight in weights.values()):
+        flow.double()
     try:
         flow.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"{path}: the weights do not fit the settings saved with them") from error
     return flow.eval(), settings
+
+
+def _weights(state: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): weight for name, weight in state.items() if name.startswith(prefix)}

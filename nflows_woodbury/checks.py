@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 from numbers import Integral
 
 import torch
@@ -30,9 +31,10 @@ def image_shape(shape: object, name: str = "shape") -> tuple[int, int, int]:
 
 
 def one_of(name: str, value: object, choices: Collection[str]) -> str:
-    """Return ``value`` if it is one of ``choices``, else raise a ValueError that lists them."""
+    """Return ``value`` if it is one of ``choices``, else raise a ValueError that lists them, or the closest of many."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(sorted(choices))}; got {value!r}")
+        listed = sorted(choices) if len(choices) < 20 else [*get_close_matches(str(value), choices, 5, 0), "..."]
+        raise ValueError(f"{name} must be one of {', '.join(listed)}; got {value!r}")
     return value
 
 

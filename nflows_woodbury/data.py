@@ -6,7 +6,7 @@ A batch is a function of (seed, step), not of a generator's history, so a resume
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -47,18 +47,19 @@ class ImageSet:
     def take(self, indices: Indices) -> ImageSet:
         """Return a copy of the images (and labels) with these numbers, in this order."""
         rows = torch.from_numpy(indices)
-        return ImageSet(self.images[rows], None if self.labels is None else self.labels[rows])
+        return ImageSet(self.images[rows].contiguous(), None if self.labels is None else self.labels[rows])
 
 
 class ImageSource(ABC):
     """Training batches, a test set and perhaps a validation set of images of one ``shape`` (c, h, w).
 
     A subclass sets the attributes and defines ``_indices``, the numbers of the training images in a global
-    batch, int64 (batch_size,), and ``_take``, the training images with given numbers.
+    batch, int64 (batch_size,), and ``_take``, the training images with given numbers below ``train_size``.
     """
 
     name: str
     shape: tuple[int, int, int]
+    train_size: int
     num_classes: int | None
     validation: ImageSet | None
     test: ImageSet
@@ -79,6 +80,14 @@ class ImageSource(ABC):
         part = size // ranks
         return self._take(self._indices(step, size, seed)[rank * part : (rank + 1) * part])
 
+    def training(self, batch_size: int) -> Iterator[ImageSet]:
+        """Return an iterator over all training images, each once and in order, ``batch_size`` at a time.
+
+        The last set may be smaller. TypeError or ValueError for a ``batch_size`` that is no positive integer.
+        """
+        size, total = positive_int("batch_size", batch_size), self.train_size
+        return (self._take(np.arange(start, min(start + size, total))) for start in range(0, total, size))
+
     @abstractmethod
     def _indices(self, step: int, batch_size: int, seed: int) -> Indices: ...
 
@@ -87,14 +96,14 @@ class ImageSource(ABC):
 
 
 class ArraySource(ImageSource):
-    """Images in memory. Each epoch is a permutation of the training set, drawn from (seed, epoch).
+    """Images in memory or memory-mapped. Each epoch is a permutation of the training set, drawn from (seed, epoch).
 
     A batch at an epoch's end continues into the next permutation, so none is short and no image is left out;
-    ``batch`` raises ValueError for more images than there are. Without ``test``, a tenth of ``train`` is
-    split off; without ``validation``, ``validation_size`` images (default: 5 %, at most 1000; 0 for none) of
-    the rest are held out. Both are the same in every run. ``num_classes`` is one more than the largest label.
-    ValueError for sets that are empty or differ in shape, for labels of some only, and for an unfit
-    ``validation_size``.
+    ``batch`` raises ValueError for more images than there are. Without ``test``, ``test_images`` images (default:
+    a tenth) of ``train`` are held out; without ``validation``, ``validation_size`` images (default: 5 %, at most
+    1000; 0 for none) of the rest. Both are the same in every run, and only they are copied: of the others it
+    keeps the numbers. ``num_classes`` is one more than the largest label. ValueError for sets that are empty or
+    differ in shape, for labels of some only, and for sizes that do not fit.
     """
 
     def __init__(
@@ -103,32 +112,32 @@ class ArraySource(ImageSource):
         test: ImageSet | None = None,
         *,
         name: str = "images",
+        test_images: int | None = None,
         validation: ImageSet | None = None,
         validation_size: int | None = None,
     ) -> None:
+        rows = np.arange(len(train))
         if test is None:
-            train, test = (train.take(rows) for rows in _hold_out(len(train), max(1, len(train) // 10)))
-        sets = [images for images in (train, test, validation) if images is not None]
-        kinds = {(images.images.shape[1:], images.labels is None) for images in sets}
-        if len(kinds) > 1 or not all(len(images) for images in sets):
-            got = ", ".join(f"{tuple(x.images.shape)} {'un' * (x.labels is None)}labelled" for x in sets)
-            raise ValueError(f"train, test (and validation) must be alike in shape and labels, got {got}")
+            rows, chosen = _hold_out(rows, held_out_count(len(train), test_images))
+            test = train.take(chosen)
+        elif test_images is not None:
+            raise ValueError(f"test_images must be None where test is given, got {test_images}")
+        labels = _all_labels([images for images in (train, test, validation) if images is not None])
         if validation_size is None:
-            validation_size = min(1000, len(train) // 20) if validation is None else 0
-        limit = len(train) if validation is None else 1
+            validation_size = min(1000, len(rows) // 20) if validation is None else 0
+        limit = len(rows) if validation is None else 1
         if _natural("validation_size", validation_size) >= limit:
             why = "the number of images in train" if validation is None else "as validation is given"
             raise ValueError(f"validation_size must be below {limit}, {why}, got {validation_size}")
-        self._train, (self._rows, held_out) = train, _hold_out(len(train), validation_size)
-        self.name, self.test = name, test
+        self._train, (self._rows, held_out) = train, _hold_out(rows, validation_size)
+        self.name, self.test, self.train_size = name, test, len(self._rows)
         self.validation = train.take(held_out) if validation_size else validation
         channels, height, width = train.images.shape[1:]
         self.shape = (channels, height, width)
-        labels = [images.labels for images in sets if images.labels is not None]
-        self.num_classes = 1 + int(torch.cat(labels).max()) if labels else None
+        self.num_classes = None if labels is None else 1 + int(labels.max())
 
     def _indices(self, step: int, batch_size: int, seed: int) -> Indices:
-        count = len(self._rows)
+        count = self.train_size
         if batch_size > count:
             raise ValueError(f"batch_size must be at most the {count} training images, got {batch_size}")
         epoch, start = divmod(step * batch_size, count)
@@ -157,10 +166,11 @@ class PhotoSource(ImageSource):
         self.name, self.shape, self.num_classes, self.validation = "photos", (3, size, size), None, None
         chosen = np.random.default_rng(_SPLITS).choice(_starts(right, size)[-1], 512, replace=False)
         self.test = _crops(right, size, chosen)
+        self.train_size = int(_starts(self._left, size)[-1])
 
     def _indices(self, step: int, batch_size: int, seed: int) -> Indices:
         rng = np.random.default_rng([_BATCHES, seed, step])
-        return rng.integers(_starts(self._left, self.shape[2])[-1], size=batch_size)
+        return rng.integers(self.train_size, size=batch_size)
 
     def _take(self, indices: Indices) -> ImageSet:
         return _crops(self._left, self.shape[2], indices)
@@ -186,10 +196,34 @@ def _permutation(count: int, seed: int, epoch: int) -> Indices:
     return np.random.default_rng([_BATCHES, seed, epoch]).permutation(count)
 
 
-def _hold_out(total: int, count: int) -> tuple[Indices, Indices]:
-    """Return the numbers that stay and ``count`` numbers to hold out, the same ones in every run."""
-    order = np.random.default_rng(_SPLITS).permutation(total)
-    return np.sort(order[: total - count]), np.sort(order[total - count :])
+def _all_labels(sets: Sequence[ImageSet]) -> torch.Tensor | None:
+    """Return the labels of all sets, or None; ValueError for sets that are empty or not alike."""
+    kinds = {(images.images.shape[1:], images.labels is None) for images in sets}
+    if len(kinds) > 1 or not all(len(images) for images in sets):
+        got = ", ".join(f"{tuple(x.images.shape)} {'un' * (x.labels is None)}labelled" for x in sets)
+        raise ValueError(f"train, test (and validation) must be alike in shape and labels, got {got}")
+    labels = [images.labels for images in sets if images.labels is not None]
+    return torch.cat(labels) if labels else None
+
+
+def _hold_out(rows: Indices, count: int) -> tuple[Indices, Indices]:
+    """Return the rows that stay and ``count`` rows to hold out, in their order and the same ones in every run."""
+    order = np.random.default_rng(_SPLITS).permutation(len(rows))
+    kept = len(rows) - count
+    return rows[np.sort(order[:kept])], rows[np.sort(order[kept:])]
+
+
+def held_out_count(total: int, test_images: int | None = None) -> int:
+    """Return how many of ``total`` images are held out as a test set: ``test_images``, or a tenth.
+
+    TypeError or ValueError for a ``test_images`` that is no positive integer or leaves no image to train on.
+    """
+    if total < 2:
+        raise ValueError(f"there must be two or more images to hold a test set out of them, got {total}")
+    count = max(1, total // 10) if test_images is None else positive_int("test_images", test_images)
+    if count >= total:
+        raise ValueError(f"test_images must be below {total}, the number of images, got {count}")
+    return count
 
 
 def _natural(name: str, value: object) -> int:
@@ -200,9 +234,9 @@ def _natural(name: str, value: object) -> int:
     return int(value)
 
 
-def extra(module: str) -> Any:
-    """Import a module that only training needs; ImportError names the extra that brings it."""
+def extra(module: str, name: str = "train") -> Any:
+    """Import a module that only some uses need; ImportError says that the extra ``name`` brings it."""
     try:
         return import_module(module)
     except ImportError as error:
-        raise ImportError(f"{module} is missing: pip install nflows-woodbury[train]") from error
+        raise ImportError(f"{module} is missing: pip install nflows-woodbury[{name}]") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from nflows.transforms.base import Transform
 
 from nflows_woodbury.checks import image_shape, one_of, positive_int
 from nflows_woodbury.flow import ImageFlow, Part, Shape, image_flow
+from nflows_woodbury.lowrank import STARTS
 from nflows_woodbury.transforms import (
     AdditiveCoupling,
     AffineCoupling,
@@ -30,7 +31,7 @@ __all__ = ["COUPLINGS", "DEQUANTIZERS", "MIXINGS", "FlowConfig", "paper_ranks"]
 #: name -> constructor from the ranks (dc, ds) of a level to a mixing for ``image_flow``
 MIXINGS: dict[str, Callable[[int, int], Part]] = {
     "woodbury": lambda dc, ds: partial(WoodburyTransform, ranks=(dc, ds)),
-    "me-woodbury": lambda dc, ds: partial(_me_woodbury, dc=dc, ds=ds),
+    "me-woodbury": lambda dc, ds: partial(MEWoodburyTransform, ranks=(dc, ds, ds)),
     "conv1x1": lambda dc, ds: InvertibleConv1x1,
     "conv1x1-plu": lambda dc, ds: partial(InvertibleConv1x1, parametrization="plu"),
     "emerging": lambda dc, ds: EmergingConvolution,
@@ -52,8 +53,8 @@ DEQUANTIZERS: dict[str, Callable[[Shape, int], Transform]] = {
 }
 
 
-def _me_woodbury(shape: Shape, dc: int, ds: int) -> MEWoodburyTransform:
-    return MEWoodburyTransform(shape, ranks=(dc, min(ds, shape[1]), min(ds, shape[2])))
+#: mixings whose low-rank factors take a start
+LOW_RANK = ("woodbury", "me-woodbury")
 
 
 def paper_ranks(levels: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -80,6 +81,11 @@ class FlowConfig:
         levels: levels of the multiscale architecture.
         steps: flow steps per level.
         mixing: a name in :data:`MIXINGS`.
+        channel_ranks: ranks of the low-rank mixings on the channels, one for each level; None for
+            :func:`paper_ranks`.
+        pixel_ranks: likewise, on the pixels (Woodbury) or on rows and columns (ME-Woodbury).
+        start: how the factors of the low-rank mixings begin, a name in :data:`nflows_woodbury.lowrank.STARTS` for all
+            of them, or ``"default"`` for the layer's own.
         coupling: a name in :data:`COUPLINGS`.
         hidden_channels: hidden channels of the couplings.
         bits: bits kept of each pixel.
@@ -91,6 +97,9 @@ class FlowConfig:
     levels: int = 3
     steps: int = 4
     mixing: str = "woodbury"
+    channel_ranks: tuple[int, ...] | None = None
+    pixel_ranks: tuple[int, ...] | None = None
+    start: str = "default"
     coupling: str = "affine"
     hidden_channels: int = 64
     bits: int = 8
@@ -104,15 +113,34 @@ class FlowConfig:
         one_of("coupling", self.coupling, COUPLINGS)
         one_of("dequantize", self.dequantize, DEQUANTIZERS)
         positive_int("levels", self.levels)
+        if one_of("start", self.start, ("default", *STARTS)) != "default" and self.mixing not in LOW_RANK:
+            raise ValueError(f"start must be 'default' for {self.mixing}, which has no factors, got {self.start!r}")
+        for name in ("channel_ranks", "pixel_ranks"):
+            object.__setattr__(self, name, self._ranks(name))
+
+    def _ranks(self, name: str) -> tuple[int, ...] | None:
+        ranks = getattr(self, name)
+        if ranks is None:
+            return None
+        if self.mixing not in LOW_RANK:
+            raise ValueError(f"{name} must be None for {self.mixing}, which has no ranks, got {ranks}")
+        if not isinstance(ranks, Sequence) or len(ranks) != self.levels:
+            raise ValueError(f"{name} must be {self.levels} ranks, one for each level, got {ranks!r}")
+        return tuple(positive_int(f"{name}[{level}]", rank) for level, rank in enumerate(ranks))
 
     def build(self) -> ImageFlow:
         """A new flow with these settings, its parameters drawn from torch's global generator."""
         context_features = self.num_classes or None
+        channels, pixels = paper_ranks(self.levels)
+        ranks = zip(self.channel_ranks or channels, self.pixel_ranks or pixels, strict=True)
+        mixings: list[Any] = [MIXINGS[self.mixing](dc, ds) for dc, ds in ranks]
+        if self.start != "default":
+            mixings = [partial(mixing, init=self.start) for mixing in mixings]
         return image_flow(
             self.shape,
             levels=self.levels,
             steps=self.steps,
-            mixing=[MIXINGS[self.mixing](dc, ds) for dc, ds in zip(*paper_ranks(self.levels), strict=True)],
+            mixing=mixings,
             coupling=partial(
                 COUPLINGS[self.coupling], hidden_channels=self.hidden_channels, context_features=context_features
             ),
@@ -130,4 +158,4 @@ class FlowConfig:
         unknown = set(values) - set(cls.__dataclass_fields__)
         if unknown:
             raise ValueError(f"settings must be among {', '.join(cls.__dataclass_fields__)}; got {sorted(unknown)}")
-        return cls(**{**values, "shape": tuple(values["shape"])})
+        return cls(**values)

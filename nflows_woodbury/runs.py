@@ -1,38 +1,36 @@
-"""What the commands do: a training run in a folder of its own, its evaluation and its samples."""
+"""What the training command does: a run in a folder of its own."""
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import shlex
 import warnings
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-import torch
-
-from nflows_woodbury.checkpoint import find_checkpoint, load_flow, read_checkpoint
-from nflows_woodbury.checks import positive_int
-from nflows_woodbury.data import ImageSet, ImageSource
-from nflows_woodbury.evaluation import bits_per_dim, image_grid, png_bits_per_dim, sample_classes, save_png
-from nflows_woodbury.flow import ImageFlow
+from nflows_woodbury.checkpoint import find_checkpoint, read_checkpoint
+from nflows_woodbury.data import ImageSource
+from nflows_woodbury.evaluation import png_bits_per_dim
 from nflows_woodbury.loading import open_source
+from nflows_woodbury.paper import with_changes
 from nflows_woodbury.presets import FlowConfig
+from nflows_woodbury.settings import TrainingConfig
+from nflows_woodbury.trained import evaluate
 
-__all__ = ["evaluate", "sample", "train"]
+__all__ = ["train"]
 
-RESUMABLE = {"max_steps", "every", "data", "devices", "quiet"}  # what may differ when a run is continued
+#: what may differ when a run is continued
+RESUMABLE = {"max_steps", "every", "data", "compile", "devices", "num_nodes", "quiet"}
 
 
 def train(options: dict[str, Any]) -> None:
     """Train as the command line says, and print where everything is.
 
     Args:
-        options: fields of ``FlowConfig`` and ``TrainingConfig``, and ``conditional``, ``devices``, ``out``,
-            ``resume`` and ``quiet``; what is missing has its default.
+        options: fields of ``FlowConfig`` and ``TrainingConfig``, and ``conditional``, ``devices``, ``num_nodes``,
+            ``out``, ``resume`` and ``quiet``; what is missing has the value of the ``preset``, if there is one, or its
+            default.
 
     Raises:
         FileExistsError: if ``out`` holds a run already.
@@ -44,34 +42,51 @@ def train(options: dict[str, Any]) -> None:
     from nflows_woodbury import training
 
     _quieten()
-    devices, quiet = positive_int("devices", options.pop("devices", 1)), options.pop("quiet", False)
-    resume, out = options.pop("resume", None), options.pop("out", None)
+    running = {name: options.pop(name) for name in ("devices", "num_nodes") if name in options}
+    quiet, resume, out = options.pop("quiet", False), options.pop("resume", None), options.pop("out", None)
     conditional = options.pop("conditional", False)
     checkpoint = None
     if resume is not None:
-        checkpoint, options, run_folder = _resume(resume, options, out, conditional)
-    config = training.TrainingConfig(**_fields(training.TrainingConfig, options))
-    source = open_source(config.data, size=config.size)
+        checkpoint, options, folder = _resume(resume, options, out, conditional)
+    elif options.get("preset"):
+        options = with_changes(options["preset"], options)
+    config = TrainingConfig(**_fields(TrainingConfig, options))
+    source = _open(config)
     if checkpoint is None:
-        run_folder = Path(out) if out else Path("runs") / f"{source.name}-{options.get('mixing', FlowConfig.mixing)}"
+        folder = Path(out or Path("runs") / _name(source, options))
         is_first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
-        if is_first and (run_folder / "checkpoints").exists():  # other ranks find what the first one makes
-            raise FileExistsError(f"{run_folder} holds a run; --resume {run_folder} continues it, --out takes another")
+        if is_first and any(folder.glob("checkpoints/*.ckpt")):  # other ranks find what the first one makes
+            raise FileExistsError(f"{folder} holds a run; --resume {folder} continues it, --out takes another")
+        options["shape"] = source.shape
         if conditional:
             options["num_classes"] = _num_classes(source)
-        options["shape"] = source.shape
-    flow_config = FlowConfig(**_fields(FlowConfig, options))
-    module = training.FlowTraining(flow_config, config, source)
-    trainer = training.make_trainer(config, run_folder, devices=devices, progress=not quiet)
+    module = training.FlowTraining(FlowConfig(**_fields(FlowConfig, options)), config, source)
+    trainer = training.make_trainer(config, folder, progress=not quiet, **running)
     start = perf_counter()
     trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
     if trainer.is_global_zero:
         print(f"\n{trainer.global_step} steps in {perf_counter() - start:.0f} s")
         if trainer.global_step < config.max_steps:
             print(f"stopped before step {config.max_steps}; what continues it:")
-            print(f"  nflows-woodbury train --resume {_quoted(run_folder)}")
+            print(f"  nflows-woodbury train --resume {_quoted(folder)}")
         else:
-            _finish(module.flow, flow_config, source, run_folder, trainer.global_step)
+            _finish(folder, source)
+
+
+def _open(config: TrainingConfig) -> ImageSource:
+    try:
+        return open_source(config.data, size=config.size, test_images=config.test_images or None)
+    except FileNotFoundError as error:
+        if not config.preset:
+            raise
+        raise FileNotFoundError(
+            f"{error}; {config.preset} looks for its images in {config.data}, --data takes another place, and the docs "
+            "on data sets say what goes there"
+        ) from error
+
+
+def _name(source: ImageSource, options: dict[str, Any]) -> str:
+    return options.get("preset") or f"{source.name}-{options.get('mixing', FlowConfig.mixing)}"
 
 
 def _resume(
@@ -88,14 +103,13 @@ def _resume(
     return checkpoint, {**flow, **saved["training"], **options}, checkpoint.parent.parent
 
 
-def _finish(flow: ImageFlow, config: FlowConfig, source: ImageSource, folder: Path, step: int) -> None:
-    result = _measure(flow, config, source.test)
+def _finish(folder: Path, source: ImageSource) -> None:
+    record = evaluate([str(folder)], json=str(folder / "result.json"))[0]
     size = "x".join(map(str, source.shape))
     print(
-        f"test bits/dim  {result['bits_per_dim']:.3f}  ({len(source.test)} images, {size})\n"
+        f"test bits/dim  {record['bits_per_dim']:.3f}  ({record['images']} images, {size})\n"
         f"PNG bits/dim   {png_bits_per_dim(source.test.images):.3f}  (each image by itself, without the file's header)"
     )
-    _write_json(folder / "result.json", {**result, "steps": step})
     places = {
         "samples": folder / "samples.png",
         "reconstructions": folder / "reconstructions.png",
@@ -108,57 +122,6 @@ def _finish(flow: ImageFlow, config: FlowConfig, source: ImageSource, folder: Pa
     print(f"next: nflows-woodbury sample {_quoted(folder)} --temperature 0.9 --out more.png")
 
 
-def evaluate(
-    checkpoint: str, *, data: str | None = None, samples: int = 1, seed: int = 0, limit: int | None = None,
-    json: str | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """Test bits per dimension of a trained flow, on the data of its run or on others of the same shape."""
-    flow, settings = load_flow(checkpoint)
-    config = FlowConfig.from_dict(settings["flow"])
-    training = settings["training"]
-    source = open_source(data, size=config.shape[1]) if data else open_source(training["data"], size=training["size"])
-    if source.shape != config.shape:
-        raise ValueError(f"data must have images of shape {config.shape}, as the model, got {source.shape}")
-    images = source.test
-    if limit is not None:
-        images = images.take(np.arange(min(positive_int("limit", limit), len(images))))
-    result = {"data": source.name, **_measure(flow.to(_device()), config, images, samples=samples, seed=seed)}
-    if json is not None:
-        _write_json(Path(json), result)
-    return result
-
-
-def sample(
-    checkpoint: str, *, num: int = 36, temperature: float = 1.0, label: int | None = None, seed: int = 0,
-    out: str = "samples.png",
-) -> Path:  # fmt: skip
-    """Write a grid of samples as PNG."""
-    if Path(out).suffix.lower() != ".png":
-        raise ValueError(f"out must be a .png file, got {out!r}")
-    flow, settings = load_flow(checkpoint)
-    classes = FlowConfig.from_dict(settings["flow"]).num_classes
-    if label is not None and not 0 <= label < classes:
-        raise ValueError(f"label must be one of the model's {classes} classes, from 0, got {label}")
-    torch.manual_seed(seed)
-    images = sample_classes(flow.to(_device()), positive_int("num", num), classes, label=label, temperature=temperature)
-    return save_png(image_grid(images.cpu()), out, zoom=2)
-
-
-def _measure(
-    flow: ImageFlow, config: FlowConfig, images: ImageSet, *, samples: int = 1, seed: int = 0
-) -> dict[str, Any]:
-    bits = bits_per_dim(flow, images, num_classes=config.num_classes, samples=samples, seed=seed)
-    return {
-        "bits_per_dim": float(bits.mean()),
-        "standard_error": float(bits.std() / len(bits) ** 0.5),
-        "images": len(images),
-        "dequantization_samples": samples,
-        "noise_seed": seed,
-        "parameters": sum(parameter.numel() for parameter in flow.parameters()),
-        "flow": config.to_dict(),
-    }
-
-
 def _num_classes(source: ImageSource) -> int:
     if not source.num_classes:
         raise ValueError(f"conditional needs labelled images; {source.name} has no labels")
@@ -169,22 +132,14 @@ def _fields(config: Any, options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in config.__dataclass_fields__}
 
 
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _quoted(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(values, indent=2) + "\n")
-    partial.replace(path)
-
-
 def _quieten() -> None:
-    """Leave out Lightning's advice that does not apply: batches are made in memory, on purpose without workers."""
+    """Show what this package logs; leave out Lightning's advice on worker processes, which batches do without."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("nflows_woodbury").setLevel(logging.INFO)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*you're resuming from a checkpoint that ended before the epoch.*")

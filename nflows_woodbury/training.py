@@ -3,86 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from math import ceil, cos, pi
+from copy import deepcopy
+from math import ceil
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from nflows_woodbury.callbacks import Pictures, ProgressBar, StopOnSignal, Validation
-from nflows_woodbury.checks import one_of, positive_int
+from nflows_woodbury.callbacks import Checkpoints, Pictures, ProgressBar, StopOnSignal, Validation
+from nflows_woodbury.checks import positive_int
 from nflows_woodbury.data import ImageSource
-from nflows_woodbury.evaluation import (
-    class_context,
-)
+from nflows_woodbury.evaluation import class_context
+from nflows_woodbury.files import whole_file
+from nflows_woodbury.flow import ImageFlow
 from nflows_woodbury.presets import FlowConfig
+from nflows_woodbury.settings import TrainingConfig
 
-__all__ = ["FlowTraining", "TrainingConfig", "make_trainer"]
+__all__ = ["FlowTraining", "make_trainer"]
 
-SCHEDULES = {
-    "constant": lambda progress: 1.0,
-    "cosine": lambda progress: (1 + cos(pi * min(progress, 1.0))) / 2,
-}
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """A run as data; together with the code and the images it determines the result.
-
-    Args:
-        data: what :func:`nflows_woodbury.loading.open_source` takes.
-        size: side of the images, or None for that of the data.
-        max_steps: optimizer steps.
-        batch_size: images per step, over all devices together.
-        learning_rate: of Adam (betas 0.9 and 0.999, as in the paper), after the warm-up.
-        warmup_steps: steps over which the learning rate rises linearly from 0; 0 turns it off.
-        schedule: ``"cosine"`` (falls to 0 at ``max_steps``) or ``"constant"`` (as in the paper).
-        clip_norm: the gradient's norm is clipped to this; 0 turns it off.
-        seed: of the parameters, the batches and the noise.
-        every: steps between checkpoints, sample grids and validations.
-        temperature: of the sample grids.
-    """
-
-    data: str = "photos"
-    size: int | None = None
-    max_steps: int = 2000
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    warmup_steps: int = 50
-    schedule: str = "cosine"
-    clip_norm: float = 0.0
-    seed: int = 0
-    every: int = 500
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Check each value."""
-        for name in ("max_steps", "batch_size", "every"):
-            positive_int(name, getattr(self, name))
-        for name in ("warmup_steps", "seed", "clip_norm", "temperature"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-        one_of("schedule", self.schedule, SCHEDULES)
-
-    def rate(self, step: int) -> float:
-        """The factor on the learning rate at a step."""
-        return min(1.0, (step + 1) / (self.warmup_steps + 1)) * SCHEDULES[self.schedule](step / self.max_steps)
+Batch = tuple[int, int, Tensor, Tensor | None]  # step, part, images, labels
 
 
 class FlowTraining(pl.LightningModule):
     """One training run of an :class:`~nflows_woodbury.ImageFlow` on an image source.
 
-    Batches and dequantization noise are functions of (seed, step, rank), so a resumed run goes on as if it had
-    never stopped. The checkpoint holds plain values and tensors only, and enough to rebuild the flow.
+    A batch is divided into parts, ``accumulate`` for each process. Images and dequantization noise are functions of
+    (seed, step, part), so a resumed run goes on as if it had never stopped, and parts give the same gradient whether
+    they run one after the other or on devices of their own. The checkpoint holds plain values and tensors only, and
+    enough to rebuild the flow.
+
+    Args:
+        flow_config: the model.
+        config: the run.
+        source: the images, of the model's shape; else ValueError.
     """
 
     def __init__(self, flow_config: FlowConfig, config: TrainingConfig, source: ImageSource) -> None:
@@ -92,51 +52,114 @@ class FlowTraining(pl.LightningModule):
         self.flow_config, self.config, self.source = flow_config, config, source
         torch.manual_seed(config.seed)
         self.flow = flow_config.build()
+        if config.precision == "float64":
+            self.flow.double()
+        self.average = deepcopy(self.flow).requires_grad_(False) if config.ema_decay else None
         self._clock = 0.0
+        self._skipped = 0  # steps in a row
+        self._seconds, self._started = 0.0, perf_counter()  # of training: before this process, and its start
+
+    @property
+    def evaluated(self) -> ImageFlow:
+        """The flow that pictures and likelihoods are of: the averaged one if there is one."""
+        return self.flow if self.average is None else self.average
 
     def setup(self, stage: str) -> None:
-        """Start ActNorm from 256 images, the same on every rank, before Lightning wraps the module."""
+        """Start ActNorm from the first images, the same on every rank, before Lightning wraps the module."""
+        self.to(self.trainer.strategy.root_device)
         size, seed = self.config.batch_size, self.config.seed
-        batches = [self.source.batch(step, size, seed=seed) for step in range(ceil(256 / size))]
+        batches = [self.source.batch(step, size, seed=seed) for step in range(ceil(_start_images(self.source) / size))]
         labels = [batch.labels for batch in batches if batch.labels is not None]
         torch.manual_seed(seed)
         images = torch.cat([batch.images for batch in batches]).to(self.device)
         self.flow.initialize(images, self.context(torch.cat(labels) if labels else None))
+        if self.average is not None:
+            self.average.load_state_dict(self.flow.state_dict())
+        if self.config.compile:
+            self.flow.compile()
+        self._started = perf_counter()
 
-    def train_dataloader(self) -> DataLoader[tuple[int, Tensor, Tensor | None]]:
+    def train_dataloader(self) -> DataLoader[Batch]:
         """Batches from the step that the run is at."""
         ranks = self.trainer.global_rank, self.trainer.world_size
         return DataLoader(_Steps(self.source, self.config, self.trainer.global_step, *ranks), batch_size=None)
 
-    def training_step(self, batch: tuple[int, Tensor, Tensor | None], batch_index: int) -> Tensor:
-        """Bits per dimension of a batch."""
-        step, images, labels = batch
-        torch.manual_seed(_noise_seed(self.config.seed, step, self.trainer.global_rank))
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Bits per dimension of a batch, or of its part."""
+        step, part, images, labels = batch
+        torch.manual_seed(noise_seed(self.config.seed, step, part))
         loss: Tensor = self.flow(images, self.context(labels)).mean()
         self.log("train_bits_per_dim", loss.detach(), prog_bar=True)
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Log the gradient's norm, before clipping, and the images per second."""
-        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
-        self.log("gradient_norm", torch.stack([gradient.norm() for gradient in gradients]).norm())
+        """Skip a step without a finite gradient, clip it, and log its norm before that and the images per second."""
+        gradients = [parameter.grad for parameter in self.flow.parameters() if parameter.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        self.log("gradient_norm", norm)
+        if self.config.skip_limit:
+            self._skip_unless_finite(norm, optimizer)
+        if self.config.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.flow.parameters(), self.config.clip_norm)
         now, before = perf_counter(), self._clock
         self._clock = now
         if before:
             self.log("images_per_second", self.config.batch_size / (now - before))
 
+    def _skip_unless_finite(self, norm: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        if norm.isfinite():
+            self._skipped = 0
+            return
+        gradients = {name: p.grad for name, p in self.flow.named_parameters() if p.grad is not None}
+        bad = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
+        optimizer.zero_grad(set_to_none=True)  # a parameter without gradient stays as it is
+        self._skipped += 1
+        where = f"step {self.trainer.global_step}: the gradient of {len(bad)} parameters is not finite"
+        where += f" (the first: {bad[0]})" if bad else ""
+        if self._skipped >= self.config.skip_limit:
+            raise FloatingPointError(
+                f"{where}, {self._skipped} steps in a row. A lower "
+                "learning_rate, a longer warm-up or a clip_norm usually helps"
+            )
+        rank_zero_warn(f"{where}; the step is skipped")
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, and average the weights."""
+        step = self.trainer.global_step + 1
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            decay = min(self.config.ema_decay, (1 + step) / (10 + step))
+            with torch.no_grad():
+                torch._foreach_lerp_(list(self.average.parameters()), list(self.flow.parameters()), 1 - decay)
+
     def configure_optimizers(self) -> Any:
         """Adam with warm-up and schedule."""
-        optimizer = torch.optim.Adam(self.parameters(), self.config.learning_rate)
+        optimizer = torch.optim.Adam(self.flow.parameters(), self.config.learning_rate)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.config.rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def is_step_end(self, batch_index: int) -> bool:
+        """Whether a batch's part was the last before the optimizer's step."""
+        return (batch_index + 1) % self.config.accumulate == 0
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in training, that of earlier processes of the same run included."""
+        return self._seconds + perf_counter() - self._started
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the settings, as plain values."""
+        """Add the settings and what the run remembers, as plain values."""
         checkpoint["nflows_woodbury"] = {
             "flow": self.flow_config.to_dict(),
-            "training": asdict(self.config),
+            "training": self.config.to_dict(),
+            "seconds": self.seconds,
+            "skipped": self._skipped,
         }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up what the run remembered."""
+        self._seconds = checkpoint["nflows_woodbury"].get("seconds", 0.0)
+        self._skipped = checkpoint["nflows_woodbury"].get("skipped", 0)
 
     def context(self, labels: Tensor | None) -> Tensor | None:
         """The one-hot context of a class-conditional model on the module's device, or None."""
@@ -144,40 +167,64 @@ class FlowTraining(pl.LightningModule):
         return None if context is None else context.to(self.device)
 
 
-class _Steps(IterableDataset[tuple[int, Tensor, Tensor | None]]):
-    """Endless batches ``(step, images, labels)`` of one rank, from a step on."""
+class _Steps(IterableDataset[Batch]):
+    """Endless batches of one rank, in parts, from a step on."""
 
     def __init__(self, source: ImageSource, config: TrainingConfig, start: int, rank: int, world_size: int) -> None:
-        self.source, self.config, self.start, self.rank, self.world_size = source, config, start, rank, world_size
+        self.source, self.config, self.start = source, config, start
+        self.parts = range(rank * config.accumulate, (rank + 1) * config.accumulate)
+        self.total = world_size * config.accumulate
 
-    def __iter__(self) -> Iterator[tuple[int, Tensor, Tensor | None]]:
-        step = self.start
+    def __iter__(self) -> Iterator[Batch]:
+        step, size, seed = self.start, self.config.batch_size, self.config.seed
         while True:
-            batch = self.source.batch(
-                step, self.config.batch_size, seed=self.config.seed, rank=self.rank, world_size=self.world_size
-            )
-            yield step, batch.images, batch.labels
+            for part in self.parts:
+                batch = self.source.batch(step, size, seed=seed, rank=part, world_size=self.total)
+                yield step, part, batch.images, batch.labels
             step += 1
 
 
-def make_trainer(config: TrainingConfig, out: Path, *, devices: int = 1, progress: bool = True) -> pl.Trainer:
-    """A Trainer for :class:`FlowTraining`: checkpoints and log in folders of ``out``, pictures in ``out`` itself."""
+class _WholeCheckpoints(TorchCheckpointIO):
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        with whole_file(path) as new:
+            torch.save(checkpoint, new)
+
+
+def make_trainer(
+    config: TrainingConfig, out: Path, *, devices: int = 1, num_nodes: int = 1, progress: bool = True
+) -> pl.Trainer:
+    """A Trainer for :class:`FlowTraining`: checkpoints and log in folders of ``out``, pictures in ``out`` itself.
+
+    Args:
+        config: the run.
+        out: its folder.
+        devices: devices on each machine, GPUs where there are any, else CPU processes; the batch is divided among all.
+        num_nodes: machines; torchrun or SLURM starts a process on each.
+        progress: show a progress bar.
+    """
+    parts = positive_int("devices", devices) * positive_int("num_nodes", num_nodes) * config.accumulate
+    if config.batch_size % parts:
+        raise ValueError(
+            f"batch_size must be a multiple of devices x num_nodes x accumulate ({devices} x {num_nodes} x "
+            f"{config.accumulate}), got {config.batch_size}"
+        )
     return pl.Trainer(
         max_steps=config.max_steps,
         max_epochs=-1,
         devices=devices,
-        gradient_clip_val=config.clip_norm or None,
+        num_nodes=num_nodes,
+        precision="bf16-mixed" if config.precision == "bf16" else None,
+        accumulate_grad_batches=config.accumulate,
+        plugins=[_WholeCheckpoints()],
         logger=TensorBoardLogger(out, name=None, version="log"),
         callbacks=[
-            StopOnSignal(out / "checkpoints"),  # first: on a signal save before drawing
+            StopOnSignal(),
+            Checkpoints(out / "checkpoints"),  # before what takes long
             Validation(),
             Pictures(out),
-            ModelCheckpoint(
-                out / "checkpoints", filename="{step}", every_n_train_steps=config.every, save_last=True, save_top_k=1,
-                monitor="step", mode="max", save_on_train_epoch_end=True, enable_version_counter=False,
-            ),
             *([ProgressBar(refresh_rate=5)] if progress else []),
         ],
+        enable_checkpointing=False,  # ours are callbacks
         enable_progress_bar=progress,
         enable_model_summary=False,
         log_every_n_steps=10,
@@ -185,10 +232,16 @@ def make_trainer(config: TrainingConfig, out: Path, *, devices: int = 1, progres
     )  # fmt: skip
 
 
-def _noise_seed(seed: int, step: int, rank: int) -> int:
-    """One 63-bit word for (seed, step, rank), far apart for neighbours."""
+def noise_seed(seed: int, step: int, part: int) -> int:
+    """One 63-bit word for (seed, step, part), far apart for neighbours."""
     word = 0
-    for part in (seed, step, rank):
-        word = (word ^ part) * 0x9E3779B97F4A7C15 % 2**64
+    for number in (seed, step, part):
+        word = (word ^ number) * 0x9E3779B97F4A7C15 % 2**64
         word ^= word >> 29
     return word % 2**63
+
+
+def _start_images(source: ImageSource) -> int:
+    """As many images as have the pixels of 256 images of 32 x 32, at least 16 and at most 256."""
+    _, height, width = source.shape
+    return min(256, max(16, 256 * 32**2 // (height * width)))

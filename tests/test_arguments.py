@@ -23,8 +23,8 @@ from nflows_woodbury import (
     WoodburyTransform,
     image_flow,
 )
-from nflows_woodbury.evaluation import image_grid
 from nflows_woodbury.nets import ConvNet
+from nflows_woodbury.pictures import image_grid
 from nflows_woodbury.presets import FlowConfig
 
 SHAPE = (4, 6, 6)

@@ -8,72 +8,29 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from running import TINY, assert_same, fit, run, state
 
 from nflows_woodbury import cli
 from nflows_woodbury.checkpoint import load_flow, read_checkpoint
-from nflows_woodbury.data import PhotoSource
-from nflows_woodbury.evaluation import bits_per_dim, image_grid, png_bits_per_dim, reconstructions, save_png
-from nflows_woodbury.presets import FlowConfig
-from nflows_woodbury.training import FlowTraining, TrainingConfig, make_trainer
+from nflows_woodbury.training import noise_seed
 
 # Lightning's own deprecations and its advice on worker processes, which in-memory batches do not need.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated"),
     pytest.mark.filterwarnings("ignore:.*resuming from a checkpoint that ended before the epoch"),
-    pytest.mark.filterwarnings("ignore:.*Checkpoint directory .* exists and is not empty"),
-    pytest.mark.filterwarnings("ignore:.*jsonargparse"),
 ]
-
-TINY = ["--steps", "1", "--hidden-channels", "8", "--levels", "2", "--size", "16", "--batch-size", "8", "--quiet"]
-FLOW = FlowConfig(shape=(3, 16, 16), levels=2, steps=1, hidden_channels=8)
-CONFIG = TrainingConfig(size=16, max_steps=12, batch_size=8, every=4, warmup_steps=2)
-
-
-def run(*words: object) -> int:
-    return cli.main(list(map(str, words)))
-
-
-def fit(out: Path, *callbacks, resume: Path | None = None, config: TrainingConfig = CONFIG) -> FlowTraining:
-    module = FlowTraining(FLOW, config, PhotoSource(16))
-    trainer = make_trainer(config, out, progress=False)
-    trainer.callbacks.extend(callbacks)
-    trainer.fit(module, ckpt_path=resume, weights_only=True)
-    return module
 
 
 def pixels(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         return np.asarray(image)
-
-
-def assert_same(one, other) -> None:
-    """Bit for bit, through dicts and lists."""
-    assert type(one) is type(other)
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_same(one[key], other[key])
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other)
-        for first, second in zip(one, other, strict=True):
-            assert_same(first, second)
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    else:
-        assert one == other
-
-
-def state(folder: Path) -> dict:
-    checkpoint = read_checkpoint(folder)
-    return {name: checkpoint[name] for name in ("state_dict", "optimizer_states", "lr_schedulers", "global_step")}
 
 
 @pytest.fixture(scope="module")
@@ -109,29 +66,14 @@ def test_a_signal_ends_the_run_with_a_checkpoint_and_resuming_ends_as_if_nothing
     assert_same(state(out), state(whole))
 
 
-def test_a_killed_run_resumes_from_its_last_checkpoint(whole: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    command = ["train", *TINY, "--max-steps", "12", "--every", "4", "--warmup-steps", "2", "--out", str(out)]
-    process = subprocess.Popen([sys.executable, "-c", f"from nflows_woodbury.cli import main; main({command!r})"])
-    last = out / "checkpoints" / "last.ckpt"
-    deadline = time.monotonic() + 120
-    while not last.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    assert read_checkpoint(out)["global_step"] % 4 == 0
-    assert run("train", "--resume", out, "--quiet") == 0
-    assert_same(state(out), state(whole))
-
-
 def test_train_writes_what_it_announces(whole: Path, capsys) -> None:
-    result = json.loads((whole / "result.json").read_text())
+    (result,) = json.loads((whole / "result.json").read_text())
     assert result["images"] == 512 and result["steps"] == 12 and result["bits_per_dim"] > 0
     assert any(whole.glob("log/events.out.tfevents.*"))
     samples = pixels(whole / "samples.png")
     assert samples.shape == (2 * (6 * 18 + 2), 2 * (6 * 18 + 2), 3) and samples.std() > 10
     assert pixels(whole / "reconstructions.png").shape == (2 * (4 * 18 + 2), 2 * (4 * 18 + 2), 3)
-    assert sorted(p.name for p in (whole / "checkpoints").iterdir()) == ["last.ckpt", "step=12.ckpt"]
+    assert [p.name for p in (whole / "checkpoints").iterdir()] == ["last.ckpt"]
     logged = _scalars(whole / "log")
     assert {"train_bits_per_dim", "gradient_norm", "images_per_second"} <= logged
 
@@ -147,15 +89,36 @@ def _scalars(folder: Path) -> set[str]:
 def test_evaluate_and_sample_read_the_run_back(whole: Path, tmp_path: Path, capsys) -> None:
     capsys.readouterr()
     assert run("evaluate", whole, "--json", tmp_path / "e.json") == 0
-    printed = json.loads(capsys.readouterr().out)
-    assert printed == json.loads((tmp_path / "e.json").read_text())
-    assert printed["bits_per_dim"] == json.loads((whole / "result.json").read_text())["bits_per_dim"]
-    assert run("evaluate", whole, "--limit", 5, "--samples", 3) == 0
-    assert json.loads(capsys.readouterr().out)["images"] == 5
+    (printed,) = json.loads(capsys.readouterr().out)
+    assert [printed] == json.loads((tmp_path / "e.json").read_text())
+    assert printed["bits_per_dim"] == json.loads((whole / "result.json").read_text())[0]["bits_per_dim"]
+    assert run("evaluate", whole, "--limit", 5, "--samples", 3, "--importance-samples", 4) == 0
+    (printed,) = json.loads(capsys.readouterr().out)
+    assert [printed[name] for name in ("images", "samples", "importance_samples")] == [5, 3, 4]
+    assert run("evaluate", whole, whole, "--limit", 5) == 0
+    printed = capsys.readouterr()
+    assert len(json.loads(printed.out)) == 2 and "2 runs: " in printed.err and "deviation 0.000" in printed.err
     for name in ("a.png", "b.png"):
         assert run("sample", whole, "--num", 5, "--temperature", 0.5, "--out", tmp_path / name) == 0
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert pixels(tmp_path / "a.png").shape == (2 * (2 * 18 + 2), 2 * (3 * 18 + 2), 3)
+
+
+def test_pictures_of_a_run(whole: Path, tmp_path: Path, capsys) -> None:
+    sizes = {"reconstruct": (4, 3), "interpolate": (4, 3), "nearest": (3, 4)}  # columns, rows
+    flags = {"reconstruct": ["--num", 6], "interpolate": ["--pairs", 3, "--num", 4], "nearest": ["--neighbours", 2]}
+    flags["nearest"] += ["--num", 4, "--temperature", 0.8]
+    for command, (columns, rows) in sizes.items():
+        out = tmp_path / f"{command}.png"
+        assert run(command, whole, *flags[command], "--out", out) == 0
+        assert pixels(out).shape == (2 * (rows * 18 + 2), 2 * (columns * 18 + 2), 3)
+        first = out.read_bytes()
+        assert run(command, whole, *flags[command], "--out", out) == 0
+        assert out.read_bytes() == first
+    assert re.search(r"samples: +(\d+\.\d ){3}\d+\.\d\ntest images: +\d+\.\d \(median\)", capsys.readouterr().out)
+
+
+INTERPOLATE = {"interpolate": ["--pairs", 2]}
 
 
 def test_class_conditional_run(tmp_path: Path, capsys) -> None:
@@ -167,6 +130,8 @@ def test_class_conditional_run(tmp_path: Path, capsys) -> None:
     assert run("train", *words, "--data", tmp_path / "d.npz", "--conditional", "--bits", 5, "--out", out) == 0
     assert load_flow(out)[1]["flow"]["num_classes"] == 3
     assert run("sample", out, "--label", 2, "--num", 4, "--out", tmp_path / "s.png") == 0
+    for command in ("reconstruct", "interpolate", "nearest"):
+        assert run(command, out, "--num", 3, "--out", tmp_path / f"{command}.png", *INTERPOLATE.get(command, [])) == 0
     assert run("evaluate", out) == 0
     assert run("sample", out, "--label", 3, "--out", tmp_path / "t.png") == 2
     assert "label must be one of the model's 3 classes" in capsys.readouterr().err
@@ -181,7 +146,6 @@ def test_help_reads_well_and_waits_for_nothing_heavy() -> None:
     text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for flag in ("data", "mixing", "levels", "steps", "max-steps", "devices", "seed", "out", "resume"):
         assert f"--{flag} " in text
-    assert {name: getattr(TrainingConfig(), name) for name in cli.TRAINING} == cli.TRAINING
 
 
 BAD = [
@@ -275,48 +239,6 @@ assert all(vars(sys.modules[name]) == values for name, values in before.items())
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code]).returncode == 0
 
 
-class TestEvaluation:
-    def test_bits_per_dim_is_the_mean_over_the_noise_and_leaves_the_generator_alone(self) -> None:
-        torch.manual_seed(0)
-        flow, images = FLOW.build(), PhotoSource(16).test.take(np.arange(10))
-        state = torch.get_rng_state()
-        once = bits_per_dim(flow, images, batch_size=4, seed=1)
-        assert torch.equal(torch.get_rng_state(), state)
-        assert once.shape == (10,) and torch.equal(once, bits_per_dim(flow, images, batch_size=4, seed=1))
-        torch.manual_seed(1)
-        expected = [flow(images.images[i : i + 4]).detach().double() for i in (0, 4, 8)]
-        torch.testing.assert_close(once, torch.cat(expected))
-        many = torch.stack([bits_per_dim(flow, images, samples=50, seed=s) for s in range(4)])
-        one = torch.stack([bits_per_dim(flow, images, seed=s) for s in range(40)])
-        assert many.std(0).mean() < one.std(0).mean() / 3
-        assert (many.mean(0) - one.mean(0)).abs().max() < 4 * one.std(0).max() / 40**0.5
-
-    def test_png_bits_per_dim_of_known_files(self, tmp_path: Path) -> None:
-        images = PhotoSource(32).test.images[:4]
-        sizes = []
-        for i, image in enumerate(images):
-            Image.fromarray(image.movedim(0, -1).numpy()).save(tmp_path / f"{i}.png", optimize=True)
-            sizes.append((tmp_path / f"{i}.png").stat().st_size - 57)
-        assert png_bits_per_dim(images) == pytest.approx(8 * np.mean(sizes) / 3072)
-
-    def test_grids_put_images_row_by_row(self, tmp_path: Path) -> None:
-        images = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 3, 4, 6) * 10
-        grid = image_grid(images, columns=3, gap=1)
-        assert grid.shape == (3, 2 * 5 + 1, 3 * 7 + 1)
-        assert [int(grid[0, 2 + 5 * (i // 3), 3 + 7 * (i % 3)]) for i in range(6)] == [0, 10, 20, 30, 40, 255]
-        assert (grid[:, 0] == 255).all() and (grid[:, :, 0] == 255).all()
-        path = save_png(grid, tmp_path / "new" / "grid.png", zoom=3)
-        assert np.array_equal(pixels(path)[::3, ::3], grid.movedim(0, -1).numpy())
-        assert [p.name for p in path.parent.iterdir()] == ["grid.png"]
-
-    def test_reconstructions_are_exact_in_float64(self) -> None:
-        torch.manual_seed(0)
-        images = PhotoSource(16).test.images[:20]
-        assert torch.equal(reconstructions(FLOW.build().double(), images), images)
-
-
-def test_noise_differs_by_step_and_rank() -> None:
-    from nflows_woodbury.training import _noise_seed
-
-    seeds = {_noise_seed(seed, step, rank) for seed in range(10) for step in range(100) for rank in range(8)}
+def test_noise_differs_by_step_and_part() -> None:
+    seeds = {noise_seed(seed, step, part) for seed in range(10) for step in range(100) for part in range(8)}
     assert len(seeds) == 8000 and all(0 <= seed < 2**63 for seed in seeds)

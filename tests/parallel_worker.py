@@ -1,0 +1,60 @@
+"""One process of a run on several, started by torchrun: trains, and writes down what it saw."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from running import CONFIG, fit
+
+
+class Record(pl.Callback):
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.parameters: list[str] = []
+
+    def on_train_start(self, trainer, module) -> None:
+        self._add(module)
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        self.losses.append(float(outputs["loss"]))
+        self._add(module)
+
+    def _add(self, module) -> None:
+        digest = hashlib.sha256()
+        for parameter in module.parameters():
+            digest.update(parameter.detach().numpy().tobytes())
+        self.parameters.append(digest.hexdigest())
+
+
+class Interrupt(pl.Callback):
+    """A signal to the second process alone."""
+
+    def on_train_batch_start(self, trainer, *_) -> None:
+        if trainer.global_step == 6 and trainer.global_rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main(out: Path) -> None:
+    rank = int(os.environ["RANK"])
+    torch.set_num_threads(1)
+    for precision in ("float32", "float64"):
+        record, config = Record(), replace(CONFIG, max_steps=20, precision=precision, ema_decay=0.9)
+        fit(out / precision, record, config=config, devices=2)
+        values = {"losses": record.losses, "parameters": record.parameters}
+        if precision == "float32":
+            values["stopped"] = fit(out / "stopped", Interrupt(), config=config, devices=2).trainer.global_step
+        (out / f"{precision}-{rank}.json").write_text(json.dumps(values))
+        gc.collect()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,221 @@
+"""Runs that last: averaged weights, a guard against bad steps, precision, and what kills and full disks leave."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from math import inf, nan
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from running import CONFIG, FLOW, assert_same, fit, run, state
+
+from nflows_woodbury.checkpoint import load_flow, read_checkpoint
+from nflows_woodbury.data import PhotoSource
+from nflows_woodbury.evaluation import bits_per_dim
+from nflows_woodbury.nets import ConvNet
+from nflows_woodbury.training import FlowTraining, make_trainer
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated"),
+    pytest.mark.filterwarnings("ignore:.*resuming from a checkpoint that ended before the epoch"),
+]
+
+
+class Weights(pl.Callback):
+    """Copies of the weights after each step."""
+
+    def __init__(self) -> None:
+        self.steps: list[list[torch.Tensor]] = []
+
+    def on_train_start(self, trainer, module) -> None:
+        self._add(module)
+
+    def on_train_batch_end(self, trainer, module, *_) -> None:
+        self._add(module)
+
+    def _add(self, module) -> None:
+        self.steps.append([parameter.detach().clone() for parameter in module.flow.parameters()])
+
+
+def test_twenty_killed_runs_end_as_the_run_that_nothing_killed() -> None:
+    script = Path(__file__).with_name("killed_runs.py")
+    done = subprocess.run([sys.executable, "-W", "ignore", str(script), "--runs", "20"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["runs"] == report["equal"] == 20 and report["kills"] >= 20 and report["while_writing"] >= 5
+
+
+def test_averaged_weights_are_the_moving_average_and_what_is_evaluated(tmp_path: Path) -> None:
+    weights = Weights()
+    config = replace(CONFIG, ema_decay=0.6, learning_rate=0.01)
+    module = fit(tmp_path / "run", weights, config=config)
+    expected = [w.double() for w in weights.steps[0]]
+    for step, now in enumerate(weights.steps[1:], 1):
+        decay = min(0.6, (1 + step) / (10 + step))
+        expected = [decay * average + (1 - decay) * w for average, w in zip(expected, now, strict=True)]
+    for ours, theirs in zip(module.average.parameters(), expected, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, atol=1e-6, rtol=0)
+    averaged, last = load_flow(tmp_path / "run")[0], load_flow(tmp_path / "run", averaged=False)[0]
+    assert_same(averaged.state_dict(), module.average.state_dict())
+    assert_same(last.state_dict(), module.flow.state_dict())
+    images = PhotoSource(16).test
+    assert not torch.equal(bits_per_dim(averaged, images), bits_per_dim(last, images))
+
+
+def test_a_run_in_parts_with_averaging_and_more_steps_than_planned_ends_as_the_whole_one(tmp_path: Path) -> None:
+    config = replace(CONFIG, ema_decay=0.9, accumulate=2, schedule="constant")
+    fit(tmp_path / "whole", config=config)
+    fit(tmp_path / "run", config=replace(config, max_steps=5))
+    fit(tmp_path / "run", config=config, resume=tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert_same(state(tmp_path / "run"), state(tmp_path / "whole"))
+
+
+class Poison(pl.Callback):
+    """Makes one entry of the gradient not finite at some steps."""
+
+    def __init__(self, steps: set[int], value: float) -> None:
+        self.steps, self.value = steps, value
+
+    def on_after_backward(self, trainer, module) -> None:
+        if trainer.global_step in self.steps:
+            next(module.flow.parameters()).grad.view(-1)[0] = self.value
+
+
+@pytest.mark.parametrize("value", [nan, inf, -inf])
+def test_a_step_without_finite_gradient_is_skipped_with_a_warning(value: float, tmp_path: Path) -> None:
+    weights = Weights()
+    with pytest.warns(UserWarning, match=r"step 3: the gradient of 1 parameters is not finite .*log_scale.*skipped"):
+        fit(tmp_path, weights, Poison({3}, value))
+    assert_same(weights.steps[3], weights.steps[4])
+    for step in (*range(3), *range(4, 11)):
+        assert not torch.equal(weights.steps[step][0], weights.steps[step + 1][0])
+    assert all(weight.isfinite().all() for weight in weights.steps[-1])
+
+
+def test_too_many_bad_steps_in_a_row_end_the_run_with_the_checkpoint_intact(tmp_path: Path) -> None:
+    with (
+        pytest.warns(UserWarning, match="skipped"),
+        pytest.raises(FloatingPointError, match=r"step 8.* 3 steps in a row.*learning_rate"),
+    ):
+        fit(tmp_path, Poison({5, 6, 7, 8, 9} - {5}, nan), config=replace(CONFIG, skip_limit=3))
+    checkpoint = read_checkpoint(tmp_path)
+    assert checkpoint["global_step"] == 8 and checkpoint["nflows_woodbury"]["skipped"] == 2
+    assert all(weight.isfinite().all() for weight in checkpoint["state_dict"].values())
+
+
+def test_a_resumed_run_goes_on_counting_bad_steps(tmp_path: Path) -> None:
+    poison, limited = Poison(set(range(6, 12)), nan), replace(CONFIG, skip_limit=3)
+    with pytest.warns(UserWarning, match="skipped"), pytest.raises(FloatingPointError):
+        fit(tmp_path, poison, config=limited)
+    with pytest.raises(FloatingPointError, match="step 8"):
+        fit(tmp_path, poison, config=limited, resume=tmp_path / "checkpoints" / "last.ckpt")
+
+
+def test_the_guard_can_be_turned_off(tmp_path: Path) -> None:
+    weights = Weights()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*skipped")
+        fit(tmp_path, weights, Poison({10}, nan), config=replace(CONFIG, skip_limit=0, max_steps=11, every=20))
+    assert weights.steps[-1][0].isnan().any()
+
+
+def test_clipping_bounds_the_gradient(tmp_path: Path) -> None:
+    class Norms(pl.Callback):
+        def __init__(self) -> None:
+            self.norms: list[float] = []
+
+        def on_before_zero_grad(self, trainer, module, optimizer) -> None:
+            gradients = [p.grad.flatten() for p in module.flow.parameters() if p.grad is not None]
+            if gradients:
+                self.norms.append(float(torch.cat(gradients).norm()))
+
+    clipped, free = Norms(), Norms()
+    fit(tmp_path / "clipped", clipped, config=replace(CONFIG, clip_norm=0.01))
+    fit(tmp_path / "free", free)
+    assert min(free.norms) > 0.02
+    assert max(clipped.norms) < 0.01 * (1 + 1e-5)
+
+
+def test_bf16_acts_inside_the_networks_alone(tmp_path: Path) -> None:
+    seen: dict[str, set[torch.dtype]] = {"inside": set(), "outside": set()}
+
+    class Spy(pl.Callback):
+        def on_train_start(self, trainer, module) -> None:
+            for part in module.flow.modules():
+                if isinstance(part, ConvNet):
+                    part.second.register_forward_hook(lambda m, i, outputs: seen["inside"].add(outputs.dtype))
+                elif hasattr(part, "inverse"):
+                    part.register_forward_hook(lambda m, i, outputs: seen["outside"].update(o.dtype for o in outputs))
+
+        def on_train_end(self, trainer, module) -> None:
+            for part in module.flow.modules():
+                part._forward_hooks.clear()
+
+    module = fit(tmp_path, Spy(), config=replace(CONFIG, precision="bf16", max_steps=2))
+    assert seen == {"inside": {torch.bfloat16}, "outside": {torch.float32}}
+    assert {parameter.dtype for parameter in module.flow.parameters()} == {torch.float32}
+
+
+def test_a_float64_run_is_read_back_in_float64(tmp_path: Path) -> None:
+    module = fit(tmp_path, config=replace(CONFIG, precision="float64", max_steps=2))
+    flow, saved = load_flow(tmp_path)
+    assert_same(flow.state_dict(), module.flow.state_dict())
+    assert {parameter.dtype for parameter in flow.parameters()} == {torch.float64}
+    assert saved["steps"] == 2 and saved["seconds"] > 0
+
+
+def test_a_compiled_run_trains_alike(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(torch._inductor.config, "fallback_random", True)  # the noise of the run that is not compiled
+    config = replace(CONFIG, max_steps=3, every=10)
+    plain = fit(tmp_path / "plain", config=config).flow.state_dict()
+    compiled = fit(tmp_path / "compiled", config=replace(config, compile=True)).flow.state_dict()
+    assert plain.keys() == compiled.keys()
+    for name, weight in plain.items():
+        torch.testing.assert_close(compiled[name], weight, atol=2e-4, rtol=0)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch) -> None:
+    fit(tmp_path, config=replace(CONFIG, max_steps=4))
+    before = state(tmp_path)
+    save = torch.save
+
+    def full(checkpoint, path) -> None:
+        save(checkpoint, path)
+        Path(path).write_bytes(Path(path).read_bytes()[:1000])
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        fit(tmp_path, config=CONFIG, resume=tmp_path / "checkpoints" / "last.ckpt")
+    assert_same(state(tmp_path), before)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
+
+
+def test_a_batch_that_does_not_divide_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"batch_size must be a multiple of accumulate \(3\), got 8"):
+        replace(CONFIG, accumulate=3)
+    with pytest.raises(ValueError, match=r"devices x num_nodes x accumulate \(3 x 1 x 2\), got 8"):
+        make_trainer(replace(CONFIG, accumulate=2), tmp_path, devices=3)
+
+
+def test_a_preset_trains_with_single_settings_changed(tmp_path: Path, capsys) -> None:
+    words = ["--preset", "celeba-hq64-woodbury", "--data", "photos", "--steps", 1, "--hidden-channels", 4]
+    assert run("train", *words, "--test-images", 512, "--out", tmp_path / "a", "--max-steps", 1, "--quiet") == 2
+    assert "'photos' has a test set of its own, got 512" in capsys.readouterr().err
+    words += ["--levels", 4, "--test-images", 0, "--every", 5, "--max-steps", 2, "--warmup-steps", 0, "--quiet"]
+    assert run("train", *words, "--out", tmp_path / "run") == 0
+    _, saved = load_flow(tmp_path / "run")
+    assert saved["training"]["preset"] == "celeba-hq64-woodbury" and saved["training"]["batch_size"] == 8
+    assert saved["flow"]["bits"] == 5 and saved["flow"]["pixel_ranks"] == (16, 16, 8, 8)
+
+
+def test_training_module_refuses_images_of_another_shape() -> None:
+    with pytest.raises(ValueError, match=r"shape must be that of the images, \(3, 32, 32\)"):
+        FlowTraining(FLOW, CONFIG, PhotoSource(32))

@@ -1,0 +1,102 @@
+"""A batch in parts, one after the other or on processes of their own, trains as the whole batch does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from math import log, prod
+from pathlib import Path
+
+import pytest
+import torch
+from running import CONFIG, FLOW, fit
+
+from nflows_woodbury.data import PhotoSource
+from nflows_woodbury.settings import TrainingConfig
+from nflows_woodbury.training import noise_seed
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated"),
+]
+
+WORKER = Path(__file__).with_name("parallel_worker.py")
+
+
+def plain(config: TrainingConfig, parts: int) -> tuple[list[float], torch.nn.Module]:
+    """The twin: a loop in plain torch over whole batches, with the noise of their parts."""
+    source = PhotoSource(16)
+    torch.manual_seed(config.seed)
+    flow = FLOW.build().to(torch.float64 if config.precision == "float64" else torch.float32)
+    batches = [source.batch(step, config.batch_size, seed=config.seed).images for step in range(256 // 8)]
+    torch.manual_seed(config.seed)
+    flow.initialize(torch.cat(batches))
+    dequantize, rest = flow._transform
+    optimizer = torch.optim.Adam(flow.parameters(), config.learning_rate)
+    losses = []
+    for step in range(config.max_steps):
+        values, logabsdets = [], []
+        for part in range(parts):
+            images = source.batch(step, config.batch_size, seed=config.seed, rank=part, world_size=parts).images
+            torch.manual_seed(noise_seed(config.seed, step, part))
+            value, logabsdet = dequantize(images)
+            values.append(value), logabsdets.append(logabsdet)
+        noise, logabsdet = rest(torch.cat(values))
+        log_prob = flow._distribution.log_prob(noise) + logabsdet + torch.cat(logabsdets)
+        loss = -log_prob.mean() / (prod(FLOW.shape) * log(2))
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * config.rate(step)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses, flow
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_accumulated_parts_train_as_the_whole_batch(parts: int, tmp_path: Path) -> None:
+    config = replace(CONFIG, accumulate=parts, precision="float64")
+    flow = fit(tmp_path, config=config).flow
+    _, expected = plain(config, parts)
+    for ours, theirs in zip(flow.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory) -> dict[str, list[dict]]:
+    """What each of two processes recorded, in float32 and in float64."""
+    out = tmp_path_factory.mktemp("parallel")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*command, str(WORKER), str(out)], check=False, timeout=300)  # judged by what it wrote
+    return {
+        precision: [json.loads((out / f"{precision}-{rank}.json").read_text()) for rank in (0, 1)]
+        for precision in ("float32", "float64")
+    }
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_both_processes_have_the_same_parameters_from_the_start_on(precision: str, ranks) -> None:
+    first, second = (record["parameters"] for record in ranks[precision])
+    assert len(first) == 21 and len(set(first)) == 21  # at the start and after each of 20 steps
+    assert first == second
+
+
+def test_two_processes_train_as_one_with_the_joint_batch(ranks) -> None:
+    for precision, last in (("float32", 1), ("float64", 20)):
+        config = replace(CONFIG, max_steps=20, precision=precision)
+        expected, _ = plain(config, 2)
+        losses = [(a + b) / 2 for a, b in zip(*(record["losses"] for record in ranks[precision]), strict=True)]
+        assert len(losses) == 20
+        for ours, theirs in zip(losses[:last], expected[:last], strict=True):
+            assert abs(ours - theirs) < 1e-6
+
+
+def test_processes_draw_different_noise_and_images(ranks) -> None:
+    for record in ranks.values():
+        assert all(a != b for a, b in zip(record[0]["losses"], record[1]["losses"], strict=True))
+
+
+def test_a_signal_to_one_process_ends_all_after_the_same_step(ranks) -> None:
+    assert [record["stopped"] for record in ranks["float32"]] == [7, 7]
