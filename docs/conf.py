@@ -27,6 +27,7 @@ import executed  # noqa: E402
 import figures  # noqa: E402
 import links  # noqa: E402
 import reference  # noqa: E402
+import results  # noqa: E402
 
 project = "nflows-woodbury"
 author = "The nflows-woodbury developers"
@@ -98,9 +99,10 @@ def setup(app: Sphinx) -> None:
 
 
 def _make_results(app: Sphinx) -> None:
-    """Figures and tutorials: fresh ones for the site, any for other builders, which do not show them."""
+    """Figures, results and tutorials: fresh ones for the site, any for other builders, which do not show them."""
     renew = app.builder.format == "html"
     figures.draw(HERE / "_build" / "figures", renew)
+    results.write(HERE / "records", HERE / "_build" / "results")
     executed.run(HERE / "tutorials", HERE / "_build" / "tutorials", renew)
 
 

@@ -13,7 +13,15 @@ from types import ModuleType
 import nflows_woodbury
 from nflows_woodbury.cli import COMMANDS, main
 
-INTERNAL = {"checks", "cli", "formats", "runs"}  # the command line has a page of its own, readers are in loading
+INTERNAL = {
+    "checks",
+    "cli",
+    "commands",
+    "files",
+    "formats",
+    "runs",
+    "steps",
+}  # the command line has a page of its own, readers are in loading
 UNLISTED_METHODS = {"extra_repr"}
 
 CLASS = """

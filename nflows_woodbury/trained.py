@@ -17,6 +17,7 @@ import torch
 from nflows_woodbury.checkpoint import load_flow
 from nflows_woodbury.checks import positive_int
 from nflows_woodbury.data import ImageSet, ImageSource
+from nflows_woodbury.diagnosis import LayerReport, diagnose
 from nflows_woodbury.evaluation import bits_per_dim, class_context
 from nflows_woodbury.files import write_json
 from nflows_woodbury.flow import ImageFlow
@@ -31,7 +32,7 @@ from nflows_woodbury.pictures import (
 )
 from nflows_woodbury.presets import FlowConfig
 
-__all__ = ["evaluate", "interpolate", "nearest", "reconstruct", "sample"]
+__all__ = ["evaluate", "examine", "interpolate", "nearest", "reconstruct", "sample"]
 
 
 def evaluate(
@@ -154,6 +155,20 @@ def nearest(
         image_grid(torch.cat([samples[:, None], images], 1).flatten(0, 1), columns=neighbours + 1), out, zoom=2
     )
     return path, (scale * distances).tolist(), float(scale * of_test.median())
+
+
+def examine(
+    checkpoint: str, *, data: str | None = None, num: int = 16, seed: int = 0, averaged: bool = True
+) -> tuple[list[LayerReport], int, int]:
+    """A report on each layer with test images, and how many of their values a round trip changes, of how many."""
+    flow, saved, source = _open(checkpoint, data, averaged=averaged)
+    images = _first(source.test, num)
+    batch, context = images.images.to(_device()), _context(images, saved)
+    torch.manual_seed(seed)
+    reports = diagnose(flow, batch, context)
+    kept = 8 - saved["flow"]["bits"]  # a model of fewer bits clears the lower ones
+    changed = (reconstructions(flow, batch, context) >> kept) != (batch >> kept)
+    return reports, int(changed.sum()), changed.numel()
 
 
 def _open(checkpoint: str, data: str | None, *, averaged: bool = True) -> tuple[ImageFlow, dict[str, Any], ImageSource]:

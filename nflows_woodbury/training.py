@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from copy import deepcopy
 from math import ceil
 from pathlib import Path
@@ -15,20 +14,20 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from nflows_woodbury.callbacks import Checkpoints, Pictures, ProgressBar, StopOnSignal, Validation
 from nflows_woodbury.checks import positive_int
 from nflows_woodbury.data import ImageSource
+from nflows_woodbury.diagnosis import first_not_finite
 from nflows_woodbury.evaluation import class_context
 from nflows_woodbury.files import whole_file
 from nflows_woodbury.flow import ImageFlow
 from nflows_woodbury.presets import FlowConfig
 from nflows_woodbury.settings import TrainingConfig
+from nflows_woodbury.steps import Batch, Steps, noise_seed
 
 __all__ = ["FlowTraining", "make_trainer"]
-
-Batch = tuple[int, int, Tensor, Tensor | None]  # step, part, images, labels
 
 
 class FlowTraining(pl.LightningModule):
@@ -57,6 +56,7 @@ class FlowTraining(pl.LightningModule):
         self.average = deepcopy(self.flow).requires_grad_(False) if config.ema_decay else None
         self._clock = 0.0
         self._skipped = 0  # steps in a row
+        self._batch: Batch | None = None  # the last one
         self._seconds, self._started = 0.0, perf_counter()  # of training: before this process, and its start
 
     @property
@@ -82,12 +82,13 @@ class FlowTraining(pl.LightningModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches from the step that the run is at."""
         ranks = self.trainer.global_rank, self.trainer.world_size
-        return DataLoader(_Steps(self.source, self.config, self.trainer.global_step, *ranks), batch_size=None)
+        return DataLoader(Steps(self.source, self.config, self.trainer.global_step, *ranks), batch_size=None)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Bits per dimension of a batch, or of its part."""
         step, part, images, labels = batch
         torch.manual_seed(noise_seed(self.config.seed, step, part))
+        self._batch = step, part, images, labels
         loss: Tensor = self.flow(images, self.context(labels)).mean()
         self.log("train_bits_per_dim", loss.detach(), prog_bar=True)
         return loss
@@ -110,18 +111,28 @@ class FlowTraining(pl.LightningModule):
         if norm.isfinite():
             self._skipped = 0
             return
-        gradients = {name: p.grad for name, p in self.flow.named_parameters() if p.grad is not None}
-        bad = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
+        where = f"step {self.trainer.global_step}: the gradient is not finite{self._origin()}"
         optimizer.zero_grad(set_to_none=True)  # a parameter without gradient stays as it is
         self._skipped += 1
-        where = f"step {self.trainer.global_step}: the gradient of {len(bad)} parameters is not finite"
-        where += f" (the first: {bad[0]})" if bad else ""
         if self._skipped >= self.config.skip_limit:
             raise FloatingPointError(
                 f"{where}, {self._skipped} steps in a row. A lower "
                 "learning_rate, a longer warm-up or a clip_norm usually helps"
             )
         rank_zero_warn(f"{where}; the step is skipped")
+
+    def _origin(self) -> str:
+        """Where it comes from: a layer that makes such values of the last batch, or else the first such gradient."""
+        assert self._batch is not None
+        step, part, images, labels = self._batch
+        torch.manual_seed(noise_seed(self.config.seed, step, part))
+        layer = first_not_finite(self.flow, images, self.context(labels))
+        if layer is not None:
+            return f", nor are the values of {layer}"
+        for name, parameter in self.flow.named_parameters():
+            if parameter.grad is not None and not parameter.grad.isfinite().all():
+                return f", first in {name}"
+        return ""
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, and average the weights."""
@@ -165,23 +176,6 @@ class FlowTraining(pl.LightningModule):
         """The one-hot context of a class-conditional model on the module's device, or None."""
         context = class_context(labels, self.flow_config.num_classes)
         return None if context is None else context.to(self.device)
-
-
-class _Steps(IterableDataset[Batch]):
-    """Endless batches of one rank, in parts, from a step on."""
-
-    def __init__(self, source: ImageSource, config: TrainingConfig, start: int, rank: int, world_size: int) -> None:
-        self.source, self.config, self.start = source, config, start
-        self.parts = range(rank * config.accumulate, (rank + 1) * config.accumulate)
-        self.total = world_size * config.accumulate
-
-    def __iter__(self) -> Iterator[Batch]:
-        step, size, seed = self.start, self.config.batch_size, self.config.seed
-        while True:
-            for part in self.parts:
-                batch = self.source.batch(step, size, seed=seed, rank=part, world_size=self.total)
-                yield step, part, batch.images, batch.labels
-            step += 1
 
 
 class _WholeCheckpoints(TorchCheckpointIO):
@@ -230,15 +224,6 @@ def make_trainer(
         log_every_n_steps=10,
         num_sanity_val_steps=0,
     )  # fmt: skip
-
-
-def noise_seed(seed: int, step: int, part: int) -> int:
-    """One 63-bit word for (seed, step, part), far apart for neighbours."""
-    word = 0
-    for number in (seed, step, part):
-        word = (word ^ number) * 0x9E3779B97F4A7C15 % 2**64
-        word ^= word >> 29
-    return word % 2**63
 
 
 def _start_images(source: ImageSource) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from nflows_woodbury import cli
@@ -13,6 +14,13 @@ from nflows_woodbury.data import PhotoSource
 from nflows_woodbury.presets import FlowConfig
 from nflows_woodbury.settings import TrainingConfig
 from nflows_woodbury.training import FlowTraining, make_trainer
+
+#: Lightning's own deprecations, and its advice on worker processes, which batches do without
+LIGHTNING = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated"),
+    pytest.mark.filterwarnings("ignore:.*resuming from a checkpoint that ended before the epoch"),
+]
 
 TINY = ["--steps", "1", "--hidden-channels", "8", "--levels", "2", "--size", "16", "--batch-size", "8", "--quiet"]
 FLOW = FlowConfig(shape=(3, 16, 16), levels=2, steps=1, hidden_channels=8)

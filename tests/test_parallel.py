@@ -11,16 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from running import CONFIG, FLOW, fit
+from running import CONFIG, FLOW, LIGHTNING, fit
 
 from nflows_woodbury.data import PhotoSource
 from nflows_woodbury.settings import TrainingConfig
-from nflows_woodbury.training import noise_seed
+from nflows_woodbury.steps import noise_seed
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated"),
-]
+pytestmark = LIGHTNING
 
 WORKER = Path(__file__).with_name("parallel_worker.py")
 

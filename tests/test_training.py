@@ -14,18 +14,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from running import TINY, assert_same, fit, run, state
+from running import LIGHTNING, TINY, assert_same, fit, run, state
 
 from nflows_woodbury import cli
 from nflows_woodbury.checkpoint import load_flow, read_checkpoint
-from nflows_woodbury.training import noise_seed
+from nflows_woodbury.steps import noise_seed
 
-# Lightning's own deprecations and its advice on worker processes, which in-memory batches do not need.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated"),
-    pytest.mark.filterwarnings("ignore:.*resuming from a checkpoint that ended before the epoch"),
-]
+pytestmark = LIGHTNING
 
 
 def pixels(path: Path) -> np.ndarray:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nflows_woodbury.checks import layer_dtype
 
-__all__ = ["LinearTransform", "full_precision"]
+__all__ = ["LinearTransform", "SingularError", "full_precision"]
 
 
 def full_precision(inputs: Tensor) -> AbstractContextManager[object]:
@@ -21,11 +21,20 @@ def full_precision(inputs: Tensor) -> AbstractContextManager[object]:
     return torch.autocast(device, enabled=False)
 
 
+class SingularError(ArithmeticError):
+    """A layer's map has no inverse."""
+
+
 class LinearTransform(Transform):
     """A linear map whose log-det does not depend on its inputs.
 
     Subclasses give ``_check(inputs)``, ``_map(inputs)`` and ``_inverse_map(inputs)``; the last two return the outputs
-    and the scalar ``log |det|`` of the map that they applied.
+    and the scalar ``log |det|`` of the map that they applied. Those whose inverse solves linear systems say which in
+    ``solved``.
+
+    Raises:
+        SingularError: from ``inverse`` of a singular map, on the CPU outside compiled code. Elsewhere a check would
+            stall the device: there the log-det is infinite.
     """
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -42,7 +51,16 @@ class LinearTransform(Transform):
         layer_dtype(inputs, next(self.parameters()).dtype)
         with full_precision(inputs):
             outputs, logabsdet = self._inverse_map(inputs)
+        if inputs.device.type == "cpu" and not torch.compiler.is_compiling() and not logabsdet.isfinite():
+            raise SingularError(
+                f"{type(self).__name__}({self.extra_repr()}) is singular, the log |det| of its inverse is "
+                f"{float(logabsdet.detach())}; nflows-woodbury diagnose says where in a model"
+            )
         return outputs, _per_input(logabsdet, inputs)
+
+    def solved(self, inputs: Tensor) -> Tensor | None:
+        """The matrices ``(..., k, k)`` of the systems that the inverse solves for such inputs, or None."""
+        return None
 
     def _check(self, inputs: Tensor) -> None:
         raise NotImplementedError

@@ -58,6 +58,10 @@ class InvertibleConv1x1(LinearTransform):
         weight, logabsdet = self.matrix.inverse()
         return _mix(weight, inputs), -_pixels(inputs) * logabsdet
 
+    def solved(self, inputs: Tensor) -> Tensor:
+        """The matrix, ``(c, c)``."""
+        return self.matrix()[0]
+
 
 class _Dense(nn.Module):
     """``W`` as it is; both methods return a matrix and ``log |det W|``."""

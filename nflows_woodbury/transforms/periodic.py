@@ -89,6 +89,10 @@ class PeriodicConvolution(LinearTransform):
         outputs = _filter(inputs, lambda columns: torch.linalg.solve_ex(matrices, columns).result)
         return outputs.roll((-shift, -shift), (2, 3)), -_logabsdet(matrices, inputs.shape[3])
 
+    def solved(self, inputs: Tensor) -> Tensor:
+        """The matrix of each independent frequency, ``(h, w // 2 + 1, c, c)``."""
+        return self._matrices(*inputs.shape[2:])
+
     def _matrices(self, height: int, width: int) -> Tensor:
         """The matrix of each independent frequency, (h, w // 2 + 1, c, c)."""
         return torch.fft.rfft2(self.weight, s=(height, width)).conj().permute(2, 3, 0, 1)
@@ -105,5 +109,5 @@ def _filter(images: Tensor, multiply: Callable[[Tensor], Tensor]) -> Tensor:
 def _logabsdet(matrices: Tensor, width: int) -> Tensor:
     """The sum over all ``h w`` frequencies, from the (h, w // 2 + 1) independent ones."""
     values = torch.linalg.slogdet(matrices).logabsdet
-    once = values[:, 0].sum() + (values[:, -1].sum() if width % 2 == 0 else 0)
-    return 2 * values.sum() - once
+    once = values[:, [0, -1]] if width % 2 == 0 else values[:, :1]  # the others stand for their conjugates as well
+    return once.sum() + 2 * values[:, 1 : (width + 1) // 2].sum()

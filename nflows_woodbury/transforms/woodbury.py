@@ -83,6 +83,10 @@ class LowRankTransform(LinearTransform):
         U, V, logabsdet = lowrank.inverse_factors(self.U, self.V)
         return self._update(inputs, U, V), -self._multiplicity * logabsdet
 
+    def solved(self, inputs: Tensor) -> Tensor:
+        """The capacitance, ``(d, d)``; ``(n, n)`` where the rank exceeds the axis."""
+        return lowrank.capacitance(self.U, self.V)
+
     @property
     def _multiplicity(self) -> int:
         return prod(self.shape) // self.size
