@@ -39,7 +39,6 @@ DEFAULTS = {
     "woodbury: reflection, cancelling 0.3": "woodbury",
     "me-woodbury: reflection, cancelling 1": "me-woodbury",
 }
-NONE = "not recorded"
 UNNAMED = {"seed", "every", "temperature", "data", "preset", "max_steps"}  # where a run may differ from its preset
 
 
@@ -91,7 +90,7 @@ def beside(table: Record, runs: Sequence[Runs]) -> str:
         for mark, column in ((f"published, {after}", theirs), ("measured", ours)):
             if any(column):
                 header.append(f"{DATA[data]}: {mark}")
-                columns.append([cell or NONE for cell in column])
+                columns.append([cell or "not recorded" for cell in column])
     rows = [[STEPS[name], *cells] for name, *cells in zip(names, *columns, strict=True)]
     body = _table(header, rows) if columns else f"{table['missing']}\n"
     return f"{table['title']}\n{'~' * len(table['title'])}\n\n{table['text']}\n\n{body}"

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
-from numbers import Integral
+from numbers import Integral, Real
 
 import torch
 
-__all__ = ["channel_inputs", "image_inputs", "image_shape", "one_of", "positive_int", "uint8_images"]
+__all__ = [
+    "channel_inputs",
+    "image_inputs",
+    "image_shape",
+    "layer_dtype",
+    "natural_int",
+    "natural_number",
+    "one_of",
+    "positive_int",
+    "uint8_images",
+]
 
 
 def positive_int(name: str, value: object) -> int:
@@ -18,6 +28,25 @@ def positive_int(name: str, value: object) -> int:
     if value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value}")
     return int(value)
+
+
+def natural_int(name: str, value: object) -> int:
+    """Return ``value`` as an ``int``; TypeError for anything but an integer, ValueError below 0."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer from 0, got {value!r}")
+    if value < 0:
+        raise ValueError(f"{name} must be an integer from 0, got {value}")
+    return int(value)
+
+
+def natural_number(name: str, value: object) -> float:
+    """Return ``value`` as a ``float``; TypeError for anything but a real number, ValueError below 0 and for nan."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, at least 0, got {value!r}")
+    number = float(value)
+    if not number >= 0:
+        raise ValueError(f"{name} must be at least 0, got {value}")
+    return number
 
 
 def image_shape(shape: object, name: str = "shape") -> tuple[int, int, int]:

@@ -10,14 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from nflows_woodbury.checks import positive_int, uint8_images
+from nflows_woodbury.checks import natural_int, positive_int, uint8_images
 
 __all__ = ["ArraySource", "ImageSet", "ImageSource", "PhotoSource", "extra"]
 
@@ -72,7 +71,7 @@ class ImageSource(ABC):
         ``rank`` outside ``world_size`` and for a ``batch_size`` that does not divide among the ranks.
         """
         size, ranks = positive_int("batch_size", batch_size), positive_int("world_size", world_size)
-        step, seed, rank = _natural("step", step), _natural("seed", seed), _natural("rank", rank)
+        step, seed, rank = natural_int("step", step), natural_int("seed", seed), natural_int("rank", rank)
         if rank >= ranks:
             raise ValueError(f"rank must be below world_size ({ranks}), got {rank}")
         if size % ranks:
@@ -126,7 +125,7 @@ class ArraySource(ImageSource):
         if validation_size is None:
             validation_size = min(1000, len(rows) // 20) if validation is None else 0
         limit = len(rows) if validation is None else 1
-        if _natural("validation_size", validation_size) >= limit:
+        if natural_int("validation_size", validation_size) >= limit:
             why = "the number of images in train" if validation is None else "as validation is given"
             raise ValueError(f"validation_size must be below {limit}, {why}, got {validation_size}")
         self._train, (self._rows, held_out) = train, _hold_out(rows, validation_size)
@@ -224,14 +223,6 @@ def held_out_count(total: int, test_images: int | None = None) -> int:
     if count >= total:
         raise ValueError(f"test_images must be below {total}, the number of images, got {count}")
     return count
-
-
-def _natural(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} must be an integer from 0, got {value!r}")
-    if value < 0:
-        raise ValueError(f"{name} must be an integer from 0, got {value}")
-    return int(value)
 
 
 def extra(module: str, name: str = "train") -> Any:

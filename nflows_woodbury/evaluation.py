@@ -40,6 +40,8 @@ def class_context(labels: Tensor | None, num_classes: int) -> Tensor | None:
         return None
     if labels is None:
         raise ValueError(f"labels must be given for a model with {num_classes} classes, got None")
+    if not ((labels >= 0) & (labels < num_classes)).all():
+        raise ValueError(f"labels must be from 0 to {num_classes - 1}, got {labels.min()} to {labels.max()}")
     return F.one_hot(labels, num_classes).to(torch.get_default_dtype())
 
 

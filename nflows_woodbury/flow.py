@@ -12,7 +12,7 @@ from nflows.flows.base import Flow
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import image_shape, positive_int, uint8_images
+from nflows_woodbury.checks import image_shape, natural_number, positive_int, uint8_images
 from nflows_woodbury.nets import channel_halves
 from nflows_woodbury.transforms import ActNorm, Chain, Multiscale, SplitPrior, Squeeze, TopPrior, UniformDequantize
 from nflows_woodbury.transforms.chain import initialize
@@ -112,8 +112,7 @@ class ImageFlow(Flow):
         """
         remaining = positive_int("num_samples", num_samples)
         batch_size = remaining if batch_size is None else positive_int("batch_size", batch_size)
-        if not temperature >= 0:
-            raise ValueError(f"temperature must be at least 0, got {temperature}")
+        temperature = natural_number("temperature", temperature)
         batches = []
         while remaining > 0:
             noise, rows = self._noise(min(batch_size, remaining), context)
@@ -213,6 +212,8 @@ def image_flow(
     """
     channels, height, width = shape = image_shape(shape)
     levels, steps = positive_int("levels", levels), positive_int("steps", steps)
+    if not callable(base):
+        raise TypeError(f"base must be a function from the number of features to a distribution, got {base!r}")
     if height % 2**levels or width % 2**levels:
         raise ValueError(
             f"shape must have height and width divisible by 2^levels = {2**levels}, got {height} x {width}; "

@@ -52,6 +52,8 @@ def open_source(
     >>> source.shape, source.batch(0, 32, seed=0).images.shape
     ((3, 16, 16), torch.Size([32, 3, 16, 16]))
     """
+    if not isinstance(spec, str):
+        raise TypeError(f"spec must be a string, {_KINDS}; got {spec!r}")
     if spec == "photos":
         no_test_images(spec, test_images)
         return PhotoSource(32 if size is None else size)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nflows_woodbury.checks import positive_int, uint8_images
+from nflows_woodbury.checks import natural_int, positive_int, uint8_images
 from nflows_woodbury.data import ImageSet
 from nflows_woodbury.evaluation import class_context, png_bytes
 from nflows_woodbury.files import whole_file
@@ -218,6 +218,9 @@ def image_grid(images: Tensor, columns: int | None = None, gap: int = 2) -> Tens
     """
     uint8_images(images)
     count, channels, height, width = images.shape
+    if not count:
+        raise ValueError(f"images must hold at least one image, got shape {tuple(images.shape)}")
+    gap = natural_int("gap", gap)
     columns = ceil(count**0.5) if columns is None else positive_int("columns", columns)
     rows = ceil(count / columns)
     cells = images.new_full((rows * columns, channels, height + gap, width + gap), 255)

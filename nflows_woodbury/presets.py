@@ -9,7 +9,7 @@ from typing import Any
 
 from nflows.transforms.base import Transform
 
-from nflows_woodbury.checks import image_shape, one_of, positive_int
+from nflows_woodbury.checks import image_shape, natural_int, one_of, positive_int
 from nflows_woodbury.flow import ImageFlow, Part, Shape, image_flow
 from nflows_woodbury.lowrank import STARTS
 from nflows_woodbury.transforms import (
@@ -66,7 +66,7 @@ def paper_ranks(levels: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     >>> paper_ranks(3)
     ((8, 8, 16), (16, 16, 8))
     """
-    last = 1 if levels < 4 else 2
+    last = 1 if positive_int("levels", levels) < 4 else 2
     channels = tuple(8 if level < 2 else 16 for level in range(levels))
     pixels = tuple(16 if level < levels - last else 8 for level in range(levels))
     return channels, pixels
@@ -112,7 +112,9 @@ class FlowConfig:
         one_of("mixing", self.mixing, MIXINGS)
         one_of("coupling", self.coupling, COUPLINGS)
         one_of("dequantize", self.dequantize, DEQUANTIZERS)
-        positive_int("levels", self.levels)
+        for name in ("levels", "steps", "hidden_channels", "bits"):
+            positive_int(name, getattr(self, name))
+        natural_int("num_classes", self.num_classes)
         if one_of("start", self.start, ("default", *STARTS)) != "default" and self.mixing not in LOW_RANK:
             raise ValueError(f"start must be 'default' for {self.mixing}, which has no factors, got {self.start!r}")
         for name in ("channel_ranks", "pixel_ranks"):

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from math import cos, pi
 from typing import Any
 
-from nflows_woodbury.checks import one_of, positive_int
+from nflows_woodbury.checks import natural_int, natural_number, one_of, positive_int
 
 __all__ = ["TrainingConfig"]
 
@@ -77,14 +77,17 @@ class TrainingConfig:
         """Check each value."""
         for name in ("max_steps", "batch_size", "accumulate", "every"):
             positive_int(name, getattr(self, name))
-        if self.test_images is not None and self.test_images < 0:
-            raise ValueError(f"test_images must be at least 0, got {self.test_images}")
-        for name in ("warmup_steps", "seed", "skip_limit", "clip_norm", "temperature"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
+        for name in ("warmup_steps", "seed", "skip_limit"):
+            natural_int(name, getattr(self, name))
+        if self.test_images is not None:
+            natural_int("test_images", self.test_images)
+        if self.size is not None:
+            positive_int("size", self.size)
+        for name in ("clip_norm", "temperature", "learning_rate", "ema_decay"):
+            natural_number(name, getattr(self, name))
+        if self.learning_rate == 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-        if not 0 <= self.ema_decay < 1:
+        if self.ema_decay >= 1:
             raise ValueError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay}")
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size must be a multiple of accumulate ({self.accumulate}), got {self.batch_size}")

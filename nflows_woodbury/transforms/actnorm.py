@@ -51,6 +51,8 @@ class ActNorm(LinearTransform):
     def initialize(self, inputs: Tensor) -> None:
         """Set scale and shift so that ``inputs`` leave with mean 0 and standard deviation 1 in each channel."""
         self._check(inputs)
+        if not inputs.numel():
+            raise ValueError(f"inputs must hold at least one value, got shape {tuple(inputs.shape)}")
         std, mean = torch.std_mean(inputs, dim=(0, 2, 3), correction=0)
         self.bias.copy_(-mean)
         self.log_scale.copy_(-std.clamp_min(self.min_std).log())

@@ -20,7 +20,7 @@ class Chain(Transform):
     (``len``, indexing, iteration).
 
     Args:
-        transforms: nflows transforms, data to noise. An empty chain is the identity.
+        transforms: nflows transforms, data to noise, else TypeError. An empty chain is the identity.
 
     Shapes: whatever the parts accept and return; ``logabsdet`` is ``(B,)``.
 
@@ -33,7 +33,10 @@ class Chain(Transform):
 
     def __init__(self, transforms: Iterable[Transform] = ()) -> None:
         super().__init__()
-        self.transforms: Any = nn.ModuleList(transforms)
+        parts = list(transforms) if isinstance(transforms, Iterable) else transforms
+        if not isinstance(parts, list) or not all(isinstance(part, Transform) for part in parts):
+            raise TypeError(f"transforms must be nflows Transforms in a sequence, got {transforms!r}")
+        self.transforms: Any = nn.ModuleList(parts)
 
     def __len__(self) -> int:
         return len(self.transforms)
@@ -89,7 +92,8 @@ def initialize(module: nn.Module, inputs: Tensor, context: Tensor | None = None)
     def start(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
         layer.initialize(args[0])  # type: ignore[operator]
 
-    layers = [layer for layer in module.modules() if layer is not module and hasattr(layer, "initialize")]
+    starting = [layer for layer in module.modules() if hasattr(layer, "initialize")]
+    layers = [layer for layer in starting if layer is not module or isinstance(layer, Transform)]  # a model is none
     hooks = [layer.register_forward_pre_hook(start) for layer in layers]
     try:
         nn.Module.__call__(module, inputs, context)

@@ -47,6 +47,8 @@ class Multiscale(Transform):
 
     def __init__(self, levels: Sequence[Transform], shapes: Sequence[Sequence[int]]) -> None:
         super().__init__()
+        if not isinstance(levels, Sequence) or not isinstance(shapes, Sequence):
+            raise TypeError(f"levels and shapes must be sequences, got {levels!r} and {shapes!r}")
         if not levels or len(levels) != len(shapes):
             raise ValueError(f"levels and shapes must pair up, at least one, got {len(levels)} and {len(shapes)}")
         self.levels: Any = nn.ModuleList(levels)

@@ -37,6 +37,8 @@ class Squeeze(Transform):
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Pixels into channels."""
+        if not isinstance(inputs, Tensor):
+            raise TypeError(f"inputs must be a tensor (B, c, h, w), got {type(inputs).__name__}")
         if inputs.dim() != 4 or inputs.shape[2] % self.factor or inputs.shape[3] % self.factor:
             raise ValueError(
                 f"inputs must be (B, c, h, w) with h and w divisible by {self.factor}, got {tuple(inputs.shape)}"

@@ -82,6 +82,9 @@ class VariationalDequantize(UniformDequantize):
         if height % 2 or width % 2:
             raise ValueError(f"shape must have even height and width, got {self.shape}; crop or pad the images")
         channels, height, width = squeezed = 4 * channels, height // 2, width // 2
+        for name, part in (("mixing", mixing), ("coupling", coupling)):
+            if part is not None and not callable(part):
+                raise TypeError(f"{name} must be a constructor of a transform, or None, got {part!r}")
         mixing, coupling = mixing or InvertibleConv1x1, coupling or AffineCoupling
         self.squeeze = Squeeze()
         self.features = nn.Sequential(

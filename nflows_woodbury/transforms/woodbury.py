@@ -58,6 +58,8 @@ class LowRankTransform(LinearTransform):
     def __init__(self, shape: Sequence[int], axes: Sequence[int], rank: int, init: Start = "reflection") -> None:
         super().__init__()
         self.shape = tuple(positive_int(f"shape[{i}]", size) for i, size in enumerate(shape))
+        if not isinstance(axes, Sequence):
+            raise TypeError(f"axes must be a sequence of consecutive axes, got {axes!r}")
         self.axes = tuple(axes)
         groups = [tuple(range(i, j)) for j in range(1, len(self.shape) + 1) for i in range(j)]
         if self.axes not in groups:
@@ -66,6 +68,11 @@ class LowRankTransform(LinearTransform):
         self.size = prod(self.shape[axis] for axis in self.axes)
         start = init if callable(init) else lowrank.STARTS[one_of("init", init, lowrank.STARTS)]
         U, V = start(self.size, self.rank)
+        if U.shape != (self.size, self.rank) or V.shape != (self.rank, self.size):
+            raise ValueError(
+                f"init must give factors of shapes {(self.size, self.rank)} and {(self.rank, self.size)}, "
+                f"got {tuple(U.shape)} and {tuple(V.shape)}"
+            )
         self.U = nn.Parameter(U)
         self.V = nn.Parameter(V)
 
