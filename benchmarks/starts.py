@@ -28,10 +28,9 @@ def woodbury(*init):
 
 
 def me_woodbury(*init):
-    def build(shape, dc, ds):
-        return MEWoodburyTransform(shape, (dc, min(ds, shape[1]), min(ds, shape[2])), init=init)
-
-    return [partial(build, dc=dc, ds=ds) for dc, ds in zip(*paper_ranks(LEVELS), strict=True)]
+    return [
+        partial(MEWoodburyTransform, ranks=(dc, ds, ds), init=init) for dc, ds in zip(*paper_ranks(LEVELS), strict=True)
+    ]
 
 
 SMALL, LARGE = "cancelling", "cancelling-unit"

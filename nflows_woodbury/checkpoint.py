@@ -51,8 +51,8 @@ def load_flow(path: str | Path, *, averaged: bool = True) -> tuple[ImageFlow, di
         averaged: take the exponential moving average of the weights where the run keeps one, else the last ones.
 
     Returns:
-        The flow, of the run's dtype, and what the run saved: ``flow`` and ``training`` settings, ``steps`` taken and
-        ``seconds`` that they took.
+        The flow in the run's dtype and what the run saved, which is ``flow`` and ``training`` settings, ``steps`` taken
+        and the ``seconds`` that they took.
 
     Raises:
         FileNotFoundError: if there is no such file.

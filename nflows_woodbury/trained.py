@@ -52,7 +52,7 @@ def evaluate(
         json: also write the records there: a list.
 
     Returns:
-        One record for each checkpoint: the result, and all that it takes to repeat it.
+        One record for each checkpoint, with the result and all that it takes to repeat it.
     """
     records = []
     for checkpoint in checkpoints:

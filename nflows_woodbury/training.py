@@ -61,7 +61,7 @@ class FlowTraining(pl.LightningModule):
 
     @property
     def evaluated(self) -> ImageFlow:
-        """The flow that pictures and likelihoods are of: the averaged one if there is one."""
+        """The flow that pictures and likelihoods are of, the averaged one if there is one."""
         return self.flow if self.average is None else self.average
 
     def setup(self, stage: str) -> None:
