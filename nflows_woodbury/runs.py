@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import shlex
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from nflows_woodbury.checkpoint import find_checkpoint, read_checkpoint
-from nflows_woodbury.data import ImageSource
+from nflows_woodbury.data import ImageSource, extra
 from nflows_woodbury.evaluation import png_bits_per_dim
 from nflows_woodbury.loading import open_source
 from nflows_woodbury.paper import with_changes
@@ -62,15 +64,28 @@ def train(options: dict[str, Any]) -> None:
             options["num_classes"] = _num_classes(source)
     module = training.FlowTraining(FlowConfig(**_fields(FlowConfig, options)), config, source)
     trainer = training.make_trainer(config, folder, progress=not quiet, **running)
-    start = perf_counter()
-    trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
-    if trainer.is_global_zero:
-        print(f"\n{trainer.global_step} steps in {perf_counter() - start:.0f} s")
-        if trainer.global_step < config.max_steps:
-            print(f"stopped before step {config.max_steps}; what continues it:")
-            print(f"  nflows-woodbury train --resume {_quoted(folder)}")
-        else:
-            _finish(folder, source)
+    with _alone_in(folder) if trainer.is_global_zero else nullcontext():
+        start = perf_counter()
+        trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+        if trainer.is_global_zero:
+            print(f"\n{trainer.global_step} steps in {perf_counter() - start:.0f} s")
+            if trainer.global_step < config.max_steps:
+                print(f"stopped before step {config.max_steps}; what continues it:")
+                print(f"  nflows-woodbury train --resume {_quoted(folder)}")
+            else:
+                _finish(folder, source)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; FileExistsError while another process does. A killed process holds it no longer."""
+    filelock = extra("filelock")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(folder / ".lock", timeout=0):
+            yield
+    except filelock.Timeout as error:
+        raise FileExistsError(f"{folder} is in use by another run; wait for it, or --out takes another") from error
 
 
 def _open(config: TrainingConfig) -> ImageSource:
@@ -99,8 +114,11 @@ def _resume(
         flags = ", ".join("--" + name.replace("_", "-") for name in fixed)
         raise ValueError(f"{flags} cannot change when a run is resumed; leave out, or start a new run")
     saved = read_checkpoint(checkpoint)["nflows_woodbury"]
-    flow = FlowConfig.from_dict(saved["flow"]).to_dict()
-    return checkpoint, {**flow, **saved["training"], **options}, checkpoint.parent.parent
+    try:
+        flow, run = FlowConfig.from_dict(saved["flow"]), TrainingConfig.from_dict(saved["training"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{checkpoint} must be of a version whose settings this one knows; {error}") from error
+    return checkpoint, {**flow.to_dict(), **run.to_dict(), **options}, checkpoint.parent.parent
 
 
 def _finish(folder: Path, source: ImageSource) -> None:
