@@ -3,12 +3,14 @@
 Run it with: python benchmarks/presets.py --images cifar10=cifar.npz imagenet64=imagenet64.npz ... --out presets.json
 
 Each preset runs in a process of its own, on the CPU; its memory is the peak of that process, what importing takes
-included. Images of the wrong size for a preset are refused. Records that the file holds already are kept.
+included. Images of the wrong size for a preset are refused. Records that the file holds already are kept. The table
+goes to the standard output, as CSV.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import logging
 import os
@@ -90,14 +92,15 @@ def main() -> None:
         records.append(measure(name, data, options.batch_size, options.max_steps))
         write_json(options.out, records)
         print(json.dumps(records[-1]), file=sys.stderr, flush=True)
-    print("| preset | parameters | batch | peak GiB | s/step | bits/dim of the steps |\n|---|---|---|---|---|---|")
+    table = csv.writer(sys.stdout)
+    table.writerow(["preset", "parameters", "batch", "peak GiB", "seconds a step", "bits/dim of the steps"])
     for r in records:
         if "error" in r:
-            print(f"| {r['preset']} | | | {r['peak_gib']} | | {r['error']} |")
+            table.writerow([r["preset"], "", "", r["peak_gib"], "", r["error"]])
         else:
-            losses = ", ".join(f"{loss:.2f}" for loss in r["losses"])
-            cells = f"{r['parameters']:,}", r["batch_size"], r["peak_gib"], f"{min(r['seconds']):.1f}", losses
-            print(f"| {r['preset']} | {' | '.join(map(str, cells))} |")
+            losses = " ".join(f"{loss:.2f}" for loss in r["losses"])
+            seconds = f"{min(r['seconds']):.1f}"
+            table.writerow([r["preset"], f"{r['parameters']:,}", r["batch_size"], r["peak_gib"], seconds, losses])
 
 
 if __name__ == "__main__":
