@@ -22,6 +22,7 @@ from torch import Tensor
 
 import nflows_woodbury
 from nflows_woodbury.presets import MIXINGS as NAMED
+from nflows_woodbury.presets import FlowConfig
 from nflows_woodbury.transforms.macow import MaCowUnit
 
 # Every mixing that has a name, but for conv1x1-plu, which looks like conv1x1; and MaCow's coupling for comparison.
@@ -108,11 +109,45 @@ def timing(sizes: tuple[int, ...] = (8, 16, 32, 64), channels: int = 12, batch: 
     return figure
 
 
+def memory(depths: tuple[int, ...] = (1, 2, 4, 8, 16, 32)) -> Figure:
+    """What autograd keeps for the backward pass of one batch, against the flow steps of each level."""
+    figure = Figure(figsize=(5.2, 3.2), layout="constrained")
+    axes = figure.subplots()
+    images = torch.zeros(8, 3, 32, 32, dtype=torch.uint8)
+    for reversible, label in ((False, "activations kept"), (True, "reversible")):
+        flows = [FlowConfig(steps=depth).build(reversible=reversible) for depth in depths]
+        axes.plot(depths, [_kept(flow, images) / 2**20 for flow in flows], marker="o", markersize=4, label=label)
+    axes.set(xlabel="flow steps in each of 3 levels", ylabel="MiB", xscale="log", yscale="log")
+    axes.set_xticks(depths, [str(depth) for depth in depths])
+    axes.minorticks_off()
+    axes.legend(labelcolor=GREY)
+    return figure
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "receptive-fields": receptive_fields,
     "jacobians": jacobians,
     "timing": timing,
+    "memory": memory,
 }
+
+
+def _kept(flow: torch.nn.Module, images: Tensor) -> int:
+    """Bytes, each storage once, parameters aside."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in flow.parameters()}
+    sizes: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        loss = flow(images).mean()
+        total = sum(sizes.values())
+    del loss  # until here, so that no storage is counted twice
+    return total
 
 
 def _moved(layer: Transform) -> Transform:

@@ -89,6 +89,7 @@ def _train_arguments(command: argparse.ArgumentParser) -> None:
     number_flag(training, "--ema-decay", run.ema_decay, "of a moving average of the weights; 0 for none")
     name_flag(training, "--precision", run.precision, f"{', '.join(PRECISIONS)}; bf16 only in the couplings' networks")
     training.add_argument("--compile", action="store_true", help="compile the flow")
+    training.add_argument("--reversible", action="store_true", help="memory that does not grow with --steps, for time")
     number_flag(training, "--seed", run.seed, "of parameters, batches and noise")
     number_flag(training, "--every", run.every, "steps between checkpoints, grids and validations")
     number_flag(training, "--temperature", run.temperature, "of the sample grids")

@@ -14,7 +14,16 @@ from torch import Tensor, nn
 
 from nflows_woodbury.checks import image_shape, natural_number, positive_int, uint8_images
 from nflows_woodbury.nets import channel_halves
-from nflows_woodbury.transforms import ActNorm, Chain, Multiscale, SplitPrior, Squeeze, TopPrior, UniformDequantize
+from nflows_woodbury.transforms import (
+    ActNorm,
+    Chain,
+    Multiscale,
+    Reversible,
+    SplitPrior,
+    Squeeze,
+    TopPrior,
+    UniformDequantize,
+)
 from nflows_woodbury.transforms.chain import initialize
 
 __all__ = ["ImageFlow", "image_flow"]
@@ -173,6 +182,7 @@ def image_flow(
     dequantize: Transform | None = None,
     context_features: int | None = None,
     embedding_net: nn.Module | None = None,
+    reversible: bool = False,
 ) -> ImageFlow:
     """Put a multiscale image flow together from parts.
 
@@ -192,6 +202,8 @@ def image_flow(
         context_features: features of the (embedded) context that the learned priors take; couplings get theirs by
             ``partial(AffineCoupling, ..., context_features=...)``. None makes the priors ignore context.
         embedding_net: see :class:`ImageFlow`.
+        reversible: make each level a :class:`Reversible` chain, whose training memory does not grow with ``steps``. The
+            same model, with the same state dict.
 
     Returns:
         An :class:`ImageFlow`; call its ``initialize`` on a batch of images before training.
@@ -229,7 +241,7 @@ def image_flow(
             chain.append(Chain([ActNorm(channels), mixings[level](level_shape), couplings[level](level_shape)]))
         prior = TopPrior if level == levels - 1 else SplitPrior
         chain.append(prior(level_shape, context_features=context_features))
-        parts.append(Chain(chain))
+        parts.append((Reversible if reversible else Chain)(chain))
         shapes.append(level_shape)
         channels = channel_halves(channels)[0]
     transform = Chain([dequantize if dequantize is not None else UniformDequantize(), Multiscale(parts, shapes)])

@@ -130,8 +130,11 @@ class FlowConfig:
             raise ValueError(f"{name} must be {self.levels} ranks, one for each level, got {ranks!r}")
         return tuple(positive_int(f"{name}[{level}]", rank) for level, rank in enumerate(ranks))
 
-    def build(self) -> ImageFlow:
-        """A new flow with these settings, its parameters drawn from torch's global generator."""
+    def build(self, *, reversible: bool = False) -> ImageFlow:
+        """A new flow with these settings, its parameters drawn from torch's global generator.
+
+        ``reversible`` is that of :func:`~nflows_woodbury.flow.image_flow`; the model is the same.
+        """
         context_features = self.num_classes or None
         channels, pixels = paper_ranks(self.levels)
         ranks = zip(self.channel_ranks or channels, self.pixel_ranks or pixels, strict=True)
@@ -148,6 +151,7 @@ class FlowConfig:
             ),
             dequantize=DEQUANTIZERS[self.dequantize](self.shape, self.bits),
             context_features=context_features,
+            reversible=reversible,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from nflows_woodbury.trained import evaluate
 __all__ = ["train"]
 
 #: what may differ when a run is continued
-RESUMABLE = {"max_steps", "every", "data", "compile", "devices", "num_nodes", "quiet"}
+RESUMABLE = {"max_steps", "every", "data", "compile", "reversible", "devices", "num_nodes", "quiet"}
 
 
 def train(options: dict[str, Any]) -> None:

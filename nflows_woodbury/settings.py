@@ -43,6 +43,7 @@ class TrainingConfig:
         precision: ``"float32"``; ``"bf16"``, in which the conditioner networks alone run in bfloat16; or
             ``"float64"``.
         compile: compile the flow with ``torch.compile``.
+        reversible: get activations back by inverting the flow, so that memory does not grow with its steps.
         seed: of the parameters, the batches and the noise.
         every: steps between checkpoints, sample grids and validations.
         temperature: of the sample grids.
@@ -69,6 +70,7 @@ class TrainingConfig:
     ema_decay: float = 0.0
     precision: str = "float32"
     compile: bool = False
+    reversible: bool = False
     seed: int = 0
     every: int = 500
     temperature: float = 1.0

@@ -50,7 +50,7 @@ class FlowTraining(pl.LightningModule):
             raise ValueError(f"shape must be that of the images, {source.shape}, got {flow_config.shape}")
         self.flow_config, self.config, self.source = flow_config, config, source
         torch.manual_seed(config.seed)
-        self.flow = flow_config.build()
+        self.flow = flow_config.build(reversible=config.reversible)
         if config.precision == "float64":
             self.flow.double()
         self.average = deepcopy(self.flow).requires_grad_(False) if config.ema_decay else None

@@ -15,6 +15,12 @@ import pytorch_lightning as pl
 import torch
 from running import CONFIG, fit
 
+RUNS = {
+    "float32": {"precision": "float32"},
+    "float64": {"precision": "float64"},
+    "reversible": {"precision": "float64", "reversible": True},
+}
+
 
 class Record(pl.Callback):
     def __init__(self) -> None:
@@ -46,13 +52,13 @@ class Interrupt(pl.Callback):
 def main(out: Path) -> None:
     rank = int(os.environ["RANK"])
     torch.set_num_threads(1)
-    for precision in ("float32", "float64"):
-        record, config = Record(), replace(CONFIG, max_steps=20, precision=precision, ema_decay=0.9)
-        fit(out / precision, record, config=config, devices=2)
+    for name, changes in RUNS.items():
+        record, config = Record(), replace(CONFIG, max_steps=20, ema_decay=0.9, **changes)
+        fit(out / name, record, config=config, devices=2)
         values = {"losses": record.losses, "parameters": record.parameters}
-        if precision == "float32":
+        if name == "float32":
             values["stopped"] = fit(out / "stopped", Interrupt(), config=config, devices=2).trainer.global_step
-        (out / f"{precision}-{rank}.json").write_text(json.dumps(values))
+        (out / f"{name}-{rank}.json").write_text(json.dumps(values))
         gc.collect()
 
 

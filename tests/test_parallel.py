@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from parallel_worker import RUNS
 from running import CONFIG, FLOW, LIGHTNING, fit
 
 from nflows_woodbury.data import PhotoSource
@@ -67,24 +68,21 @@ def ranks(tmp_path_factory) -> dict[str, list[dict]]:
     out = tmp_path_factory.mktemp("parallel")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run([*command, str(WORKER), str(out)], check=False, timeout=300)  # judged by what it wrote
-    return {
-        precision: [json.loads((out / f"{precision}-{rank}.json").read_text()) for rank in (0, 1)]
-        for precision in ("float32", "float64")
-    }
+    return {name: [json.loads((out / f"{name}-{rank}.json").read_text()) for rank in (0, 1)] for name in RUNS}
 
 
-@pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_both_processes_have_the_same_parameters_from_the_start_on(precision: str, ranks) -> None:
-    first, second = (record["parameters"] for record in ranks[precision])
+@pytest.mark.parametrize("name", RUNS)
+def test_both_processes_have_the_same_parameters_from_the_start_on(name: str, ranks) -> None:
+    first, second = (record["parameters"] for record in ranks[name])
     assert len(first) == 21 and len(set(first)) == 21  # at the start and after each of 20 steps
     assert first == second
 
 
 def test_two_processes_train_as_one_with_the_joint_batch(ranks) -> None:
-    for precision, last in (("float32", 1), ("float64", 20)):
-        config = replace(CONFIG, max_steps=20, precision=precision)
+    for name, last in (("float32", 1), ("float64", 20), ("reversible", 20)):
+        config = replace(CONFIG, max_steps=20, precision=RUNS[name]["precision"])
         expected, _ = plain(config, 2)
-        losses = [(a + b) / 2 for a, b in zip(*(record["losses"] for record in ranks[precision]), strict=True)]
+        losses = [(a + b) / 2 for a, b in zip(*(record["losses"] for record in ranks[name]), strict=True)]
         assert len(losses) == 20
         for ours, theirs in zip(losses[:last], expected[:last], strict=True):
             assert abs(ours - theirs) < 1e-6

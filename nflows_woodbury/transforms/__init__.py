@@ -10,6 +10,7 @@ from nflows_woodbury.transforms.macow import MaCowUnit, MaskedConvCoupling
 from nflows_woodbury.transforms.multiscale import Multiscale
 from nflows_woodbury.transforms.periodic import PeriodicConvolution
 from nflows_woodbury.transforms.prior import SplitPrior, TopPrior
+from nflows_woodbury.transforms.reversible import Reversible
 from nflows_woodbury.transforms.spline import SplineCoupling
 from nflows_woodbury.transforms.squeeze import Squeeze
 from nflows_woodbury.transforms.variational import VariationalDequantize
@@ -29,6 +30,7 @@ __all__ = [
     "MaskedConvCoupling",
     "Multiscale",
     "PeriodicConvolution",
+    "Reversible",
     "SplineCoupling",
     "SplitPrior",
     "Squeeze",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import log1p, prod
 
 import torch
 from nflows.transforms.base import Transform
@@ -20,19 +21,25 @@ __all__ = ["VariationalDequantize"]
 
 Shape = tuple[int, int, int]
 
+MARGIN = 2.0**-20  # of a bin, at either end
+
 
 class VariationalDequantize(UniformDequantize):
     r"""Variational dequantization of uint8 images to ``bits`` bits: the noise in a bin follows a learned ``q(u | x)``.
 
-    .. math:: y = (q + u) / 2^b - 1/2, \quad u = \Phi(v), \quad v = f(\epsilon; x), \quad \epsilon \sim N(0, I)
+    .. math:: y = (q + u) / 2^b - 1/2, \quad u = m + (1 - 2 m)\, \Phi(v), \quad v = f(\epsilon; x), \quad
+              \epsilon \sim N(0, I)
 
     with a conditional flow ``f`` made of this package's layers and the normal distribution function :math:`\Phi`. The
+    margin :math:`m = 2^{-20}` keeps noise that ``f`` presses into a tail off the ends of its bin, where the rounding of
+    a flow's round trip would flip the pixel even in float64; it costs :math:`3 \cdot 10^{-6}` bits per dimension. The
     log-det is :math:`-D\, b \log 2 - \log q(u | x)`: the flow's log-density of ``y`` plus this log-det is a lower bound
     on ``log P(q)`` in expectation over the noise, as with uniform dequantization, and
 
-    .. math:: -\log q(u | x) = \log|\det \partial f / \partial \epsilon| + \tfrac12 (\|\epsilon\|^2 - \|v\|^2).
+    .. math:: -\log q(u | x) = \log|\det \partial f / \partial \epsilon| + \tfrac12 (\|\epsilon\|^2 - \|v\|^2)
+              + D \log(1 - 2 m).
 
-    A volume-preserving rotation of :math:`\epsilon` leaves ``u`` exactly uniform. The default ``f`` starts as one, so
+    A volume-preserving rotation of :math:`\epsilon` leaves ``u`` uniform. The default ``f`` starts as one, so
     training starts from the uniform bound; that is why noise enters through :math:`\Phi` and not through the
     reference's logistic function.
 
@@ -108,10 +115,10 @@ class VariationalDequantize(UniformDequantize):
         image_inputs(inputs, self.shape)
         images, logabsdet = super().inverse(inputs)
         end = torch.finfo(inputs.dtype).eps
-        noise = ((inputs - self._lower(images, inputs.dtype)) * 2**self.bits).clamp(end, 1 - end)
-        normal = self.squeeze(torch.special.ndtri(noise))[0]
+        noise = ((inputs - self._lower(images, inputs.dtype)) * 2**self.bits - MARGIN) / (1 - 2 * MARGIN)
+        normal = self.squeeze(torch.special.ndtri(noise.clamp(end, 1 - end)))[0]
         epsilon, of_flow = self.noise_flow.inverse(normal, self._features(images, inputs.dtype))
-        return images, logabsdet + of_flow - _log_density_ratio(epsilon, normal)
+        return images, logabsdet + of_flow - _log_density_ratio(epsilon, normal) - self._log_inner
 
     def extra_repr(self) -> str:
         """Show the arguments in ``print``."""
@@ -121,8 +128,14 @@ class VariationalDequantize(UniformDequantize):
         """Shape standard normal ``epsilon`` into noise for ``images``, and put it on the bins."""
         epsilon = self.squeeze(epsilon)[0]
         normal, of_flow = self.noise_flow(epsilon, self._features(images, epsilon.dtype))
-        outputs, logabsdet = self._add(images, torch.special.ndtr(self.squeeze.inverse(normal)[0]))
-        return outputs, logabsdet + of_flow + _log_density_ratio(epsilon, normal)
+        noise = MARGIN + (1 - 2 * MARGIN) * torch.special.ndtr(self.squeeze.inverse(normal)[0])
+        outputs, logabsdet = self._add(images, noise)
+        return outputs, logabsdet + of_flow + _log_density_ratio(epsilon, normal) + self._log_inner
+
+    @property
+    def _log_inner(self) -> float:
+        """Log-volume of the noise between the margins of all bins."""
+        return prod(self.shape) * log1p(-2 * MARGIN)
 
     def _features(self, images: Tensor, dtype: torch.dtype) -> Tensor:
         middle = self._lower(images, dtype) + 0.5 / 2**self.bits
