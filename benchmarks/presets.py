@@ -93,14 +93,13 @@ def main() -> None:
         write_json(options.out, records)
         print(json.dumps(records[-1]), file=sys.stderr, flush=True)
     table = csv.writer(sys.stdout)
-    table.writerow(["preset", "parameters", "batch", "peak GiB", "seconds a step", "bits/dim of the steps"])
+    table.writerow(["preset", "parameters", "batch", "peak GiB", "bits/dim of the steps"])
     for r in records:
         if "error" in r:
-            table.writerow([r["preset"], "", "", r["peak_gib"], "", r["error"]])
+            table.writerow([r["preset"], "", "", r["peak_gib"], r["error"]])
         else:
             losses = " ".join(f"{loss:.2f}" for loss in r["losses"])
-            seconds = f"{min(r['seconds']):.1f}"
-            table.writerow([r["preset"], f"{r['parameters']:,}", r["batch_size"], r["peak_gib"], seconds, losses])
+            table.writerow([r["preset"], f"{r['parameters']:,}", r["batch_size"], r["peak_gib"], losses])
 
 
 if __name__ == "__main__":
