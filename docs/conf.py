@@ -18,6 +18,7 @@ from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.errors import ExtensionError
 from sphinx.util.nodes import make_refnode
 
 HERE = Path(__file__).parent
@@ -89,12 +90,15 @@ intersphinx_mapping = links.write_inventories(HERE / "_build" / "inventories")
 
 
 def setup(app: Sphinx) -> None:
-    """Write what the pages are made of, and connect what changes them."""
+    """Write what the pages are made of, and connect what changes and checks them."""
+    if missing := reference.without_example():
+        raise ExtensionError(f"public names without an example in their docstring: {', '.join(missing)}")
     reference.write_pages(HERE / "api")
     app.connect("builder-inited", _make_results)
     app.connect("autodoc-process-docstring", docstrings.fields, priority=100)  # before napoleon
     app.connect("autodoc-process-signature", docstrings.aliases)
     app.connect("missing-reference", _by_short_name)
+    app.connect("env-check-consistency", _has_every_name)
     app.connect("build-finished", _copy_mathjax)
 
 
@@ -119,6 +123,12 @@ def _by_short_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, conte
         return None
     entry = named[0]
     return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, content, name)
+
+
+def _has_every_name(app: Sphinx, env: BuildEnvironment) -> None:
+    """The last of the checks of the reference: what is public has an entry on one of the pages."""
+    if missing := sorted(reference.public_names() - env.domains["py"].objects.keys()):
+        raise ExtensionError(f"public names that are not in the reference: {', '.join(missing)}")
 
 
 def _copy_mathjax(app: Sphinx, error: Exception | None) -> None:

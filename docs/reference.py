@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import pkgutil
+import re
+from doctest import SKIP, DocTestParser
 from importlib import import_module
 from inspect import getdoc, isclass, isfunction, isroutine
 from pathlib import Path
@@ -152,14 +154,27 @@ def write_pages(folder: Path) -> None:
             file.write_text(text)
 
 
+def public_names() -> set[str]:
+    """Every name that the reference has to have: those of the modules' pages, and what the package exports."""
+    exported = {f"nflows_woodbury.{name}" for name in nflows_woodbury.__all__}
+    return exported | {public_name(module, name) for module in modules() for name in module.__all__}
+
+
 def without_example() -> list[str]:
-    """Public classes and functions whose docstring has no example."""
+    """Public names that no doctest uses: of their own docstring or, for data, which has none, of their module's."""
     return [
-        public_name(module, name)
-        for module in modules()
-        for name in module.__all__
-        if callable(getattr(module, name)) and ">>>" not in (getdoc(getattr(module, name)) or "")
+        public_name(module, name) for module in modules() for name in module.__all__ if not _has_example(module, name)
     ]
+
+
+def _has_example(module: ModuleType, name: str) -> bool:
+    value = getattr(module, name)
+    examples = DocTestParser().get_examples((module if _is_data(value) else value).__doc__ or "")
+    return any(re.search(rf"\b{name}\b", example.source) for example in examples if SKIP not in example.options)
+
+
+def _is_data(value: object) -> bool:
+    return not (isclass(value) or isfunction(value))
 
 
 def _short(module: ModuleType) -> str:
@@ -181,7 +196,7 @@ def _entry(module: ModuleType, name: str) -> str:
     value, full = getattr(module, name), public_name(module, name)
     if isclass(value):
         return CLASS.format(name=full, members=", ".join(own_methods(value)))
-    return (FUNCTION if isfunction(value) else DATA).format(name=full)
+    return (DATA if _is_data(value) else FUNCTION).format(name=full)
 
 
 def _command_line() -> str:

@@ -22,7 +22,15 @@ __all__ = ["Checkpoints", "Pictures", "ProgressBar", "StopOnSignal", "Validation
 
 
 class Checkpoints(pl.Callback):
-    """``last.ckpt`` in a folder, every so many steps and at the end; only ever between two optimizer steps."""
+    """``last.ckpt`` in a folder, every so many steps and at the end; only ever between two optimizer steps.
+
+    >>> from pathlib import Path
+    >>> import pytorch_lightning as pl
+    >>> callback = Checkpoints(Path("runs/mine/checkpoints"))
+    >>> trainer = pl.Trainer(max_steps=1000, callbacks=[callback], enable_checkpointing=False, logger=False)
+    >>> callback.path.parts
+    ('runs', 'mine', 'checkpoints', 'last.ckpt')
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "last.ckpt"
@@ -44,7 +52,16 @@ class Checkpoints(pl.Callback):
 
 
 class Pictures(pl.Callback):
-    """A sample grid and a reconstruction grid, every so many steps and at the end, as PNG and in the log."""
+    """A sample grid and a reconstruction grid, every so many steps and at the end, as PNG and in the log.
+
+    >>> from pathlib import Path
+    >>> import pytorch_lightning as pl
+    >>> from pytorch_lightning.loggers import TensorBoardLogger
+    >>> pictures = Pictures(Path("runs/mine"), count=16)
+    >>> trainer = pl.Trainer(max_steps=1000, callbacks=[pictures], logger=TensorBoardLogger("runs/mine"))
+    >>> pictures in trainer.callbacks
+    True
+    """
 
     def __init__(self, folder: Path, count: int = 36) -> None:
         self.folder, self.count = folder, count
@@ -75,7 +92,14 @@ class Pictures(pl.Callback):
 
 
 class Validation(pl.Callback):
-    """Bits per dimension of the source's validation images, every so many steps."""
+    """Bits per dimension of the source's validation images, every so many steps.
+
+    >>> import pytorch_lightning as pl
+    >>> validation = Validation()
+    >>> trainer = pl.Trainer(max_steps=1000, callbacks=[validation], logger=False)
+    >>> validation in trainer.callbacks
+    True
+    """
 
     @rank_zero_only
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -91,7 +115,14 @@ def _is_time(trainer: pl.Trainer, module: Any, batch_index: int) -> bool:
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's bar with the run's figures only."""
+    """Lightning's bar with the run's figures only.
+
+    >>> import pytorch_lightning as pl
+    >>> bar = ProgressBar(refresh_rate=5)  # redrawn every 5 steps
+    >>> trainer = pl.Trainer(max_steps=1000, callbacks=[bar], logger=False)
+    >>> trainer.progress_bar_callback is bar
+    True
+    """
 
     def get_metrics(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:
         """Leave the logger's version out."""
@@ -102,6 +133,13 @@ class StopOnSignal(pl.Callback):
     """Ctrl-C and SIGTERM end the run after the step in hand; a second signal ends it at once.
 
     With several processes a signal to any of them ends all after the same step.
+
+    >>> import signal
+    >>> callback = StopOnSignal()
+    >>> callback.on_train_start(trainer=None, module=None)  # as Lightning does
+    >>> signal.raise_signal(signal.SIGTERM)  # noted, and Python goes on
+    >>> callback.signalled
+    True
     """
 
     def __init__(self) -> None:

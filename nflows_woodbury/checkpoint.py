@@ -15,7 +15,16 @@ __all__ = ["find_checkpoint", "load_flow", "read_checkpoint"]
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The checkpoint file that ``path`` is, or the last one of the run folder that it is; else FileNotFoundError."""
+    """The checkpoint file that ``path`` is, or the last one of the run folder that it is; else FileNotFoundError.
+
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as run:
+    ...     Path(run, "checkpoints").mkdir()
+    ...     Path(run, "checkpoints", "last.ckpt").touch()
+    ...     find_checkpoint(run).name
+    'last.ckpt'
+    """
     path = Path(path)
     last = path / "checkpoints" / "last.ckpt"
     if path.is_dir() and last.is_file():
@@ -29,7 +38,17 @@ def find_checkpoint(path: str | Path) -> Path:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The contents of a checkpoint: tensors and plain values only; ValueError for any other file."""
+    """The contents of a checkpoint: tensors and plain values only; ValueError for any other file.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from nflows_woodbury.cli import main
+    >>> with TemporaryDirectory() as run:  # doctest: +ELLIPSIS
+    ...     _ = main([*"train --size 8 --levels 1 --steps 1 --max-steps 1 --quiet --out".split(), run])
+    ...     sorted(read_checkpoint(run)["nflows_woodbury"])
+    <BLANKLINE>
+    1 steps in ...
+    ['flow', 'seconds', 'skipped', 'training']
+    """
     path = find_checkpoint(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -57,6 +76,16 @@ def load_flow(path: str | Path, *, averaged: bool = True) -> tuple[ImageFlow, di
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no checkpoint of this package, or its weights do not fit its settings.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from nflows_woodbury.cli import main
+    >>> with TemporaryDirectory() as run:  # doctest: +ELLIPSIS
+    ...     _ = main([*"train --size 8 --levels 1 --steps 1 --max-steps 1 --quiet --out".split(), run])
+    ...     flow, settings = load_flow(run)
+    <BLANKLINE>
+    1 steps in ...
+    >>> flow.sample(5).shape, settings["steps"]
+    (torch.Size([5, 3, 8, 8]), 1)
     """
     checkpoint = read_checkpoint(path)
     settings = {**checkpoint["nflows_woodbury"], "steps": checkpoint.get("global_step")}

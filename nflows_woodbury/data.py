@@ -28,7 +28,13 @@ _PHOTOS = ("astronaut", "coffee", "cat", "rocket")
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images, uint8 (N, c, h, w), and labels, int64 (N,) from 0, or None; else TypeError or ValueError."""
+    """Images, uint8 (N, c, h, w), and labels, int64 (N,) from 0, or None; else TypeError or ValueError.
+
+    >>> import numpy as np, torch
+    >>> images = ImageSet(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), labels=torch.tensor([0, 2, 1]))
+    >>> len(images), images.take(np.array([2, 0])).labels
+    (3, tensor([1, 0]))
+    """
 
     images: torch.Tensor
     labels: torch.Tensor | None = None
@@ -54,6 +60,17 @@ class ImageSource(ABC):
 
     A subclass sets the attributes and defines ``_indices``, the numbers of the training images in a global
     batch, int64 (batch_size,), and ``_take``, the training images with given numbers below ``train_size``.
+
+    >>> import numpy as np, torch
+    >>> class Grey(ImageSource):
+    ...     name, shape, train_size, num_classes, validation = "grey", (1, 8, 8), 1000, None, None
+    ...     test = ImageSet(torch.zeros(10, 1, 8, 8, dtype=torch.uint8))
+    ...     def _indices(self, step, batch_size, seed):
+    ...         return np.random.default_rng([seed, step]).integers(self.train_size, size=batch_size)
+    ...     def _take(self, indices):
+    ...         return ImageSet(torch.from_numpy(indices % 256).byte().view(-1, 1, 1, 1).expand(-1, 1, 8, 8))
+    >>> Grey().batch(0, 32, seed=0, rank=1, world_size=4).images.shape
+    torch.Size([8, 1, 8, 8])
     """
 
     name: str
@@ -103,6 +120,11 @@ class ArraySource(ImageSource):
     1000; 0 for none) of the rest. Both are the same in every run, and only they are copied: of the others it
     keeps the numbers. ``num_classes`` is one more than the largest label. ValueError for sets that are empty or
     differ in shape, for labels of some only, and for sizes that do not fit.
+
+    >>> import torch
+    >>> source = ArraySource(ImageSet(torch.zeros(100, 3, 8, 8, dtype=torch.uint8)))
+    >>> source.train_size, len(source.validation), len(source.test), source.batch(0, 32, seed=0).images.shape
+    (86, 4, 10, torch.Size([32, 3, 8, 8]))
     """
 
     def __init__(
@@ -152,6 +174,10 @@ class PhotoSource(ImageSource):
 
     Training crops come from the left 75 % of each photo, the 512 fixed test crops from the right 25 %.
     ValueError for a ``size`` that does not fit there, ImportError without scikit-image.
+
+    >>> source = PhotoSource(size=16)
+    >>> len(source.test), source.batch(0, 32, seed=0).images.shape
+    (512, torch.Size([32, 3, 16, 16]))
     """
 
     def __init__(self, size: int = 32) -> None:
@@ -226,7 +252,14 @@ def held_out_count(total: int, test_images: int | None = None) -> int:
 
 
 def extra(module: str, name: str = "train") -> Any:
-    """Import a module that only some uses need; ImportError says that the extra ``name`` brings it."""
+    """Import a module that only some uses need; ImportError says that the extra ``name`` brings it.
+
+    >>> extra("PIL.Image").new("RGB", (8, 8)).size
+    (8, 8)
+    >>> extra("no_such_module")
+    Traceback (most recent call last):
+    ImportError: no_such_module is missing: pip install nflows-woodbury[train]
+    """
     try:
         return import_module(module)
     except ImportError as error:

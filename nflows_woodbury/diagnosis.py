@@ -28,6 +28,10 @@ class LayerReport:
             a layer that solves none. A singular one has ``inf``.
         logabsdet: mean over the batch, in nats per dimension.
         round_trip: largest difference between inputs and what comes back, over the largest input.
+
+    >>> report = LayerReport("0.mixing", "ActNorm(3)", condition=None, logabsdet=0.1, round_trip=1e-6)
+    >>> report.is_sound
+    True
     """
 
     name: str
@@ -77,6 +81,17 @@ def first_not_finite(flow: ImageFlow, images: Tensor, context: Tensor | None = N
     """The name of the first layer that makes values or log-dets that are not finite from finite ones, or None.
 
     Arguments as for :func:`diagnose`.
+
+    >>> import torch
+    >>> from nflows_woodbury.presets import FlowConfig
+    >>> flow = FlowConfig((3, 8, 8), levels=1, steps=1, hidden_channels=4).build()
+    >>> images = torch.randint(256, (5, 3, 8, 8), dtype=torch.uint8)
+    >>> first_not_finite(flow, images) is None
+    True
+    >>> for parameter in flow.parameters():
+    ...     _ = torch.nn.init.constant_(parameter, float("nan"))
+    >>> first_not_finite(flow, images)
+    'transforms.1.levels.0.transforms.1.transforms.0: ActNorm(num_channels=12)'
     """
     found: list[str] = []
 

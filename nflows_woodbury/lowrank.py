@@ -13,6 +13,10 @@ a low-rank update is a low-rank update with the factors :math:`-U C^{-1}` and :m
 forward map costs: ``O(d n)`` per vector after ``O(d^2 n + d^3)`` once.
 
 Pure functions on tensors; the modules that hold the factors are in :mod:`nflows_woodbury.transforms`.
+
+>>> U, V = STARTS["reflection"](12, 4)
+>>> U.shape, V.shape
+(torch.Size([12, 4]), torch.Size([4, 12]))
 """
 
 from __future__ import annotations
@@ -115,12 +119,23 @@ def paper_start(n: int, d: int) -> tuple[Tensor, Tensor]:
     """Entries N(0, 0.01^2), as published (Lu and Huang 2020, appendix).
 
     Learns slowly: the gradient of ``U V`` is as small as its factors.
+
+    >>> U, V = paper_start(12, 4)
+    >>> U.shape, V.shape
+    (torch.Size([12, 4]), torch.Size([4, 12]))
     """
     return 0.01 * torch.randn(n, d), 0.01 * torch.randn(d, n)
 
 
 def reflection_start(n: int, d: int) -> tuple[Tensor, Tensor]:
-    """The block reflection ``I - 2 Q Q^T``, ``Q`` random orthonormal: orthogonal, log-det 0, factors of size one."""
+    """The block reflection ``I - 2 Q Q^T``, ``Q`` random orthonormal: orthogonal, log-det 0, factors of size one.
+
+    >>> import torch
+    >>> U, V = reflection_start(12, 4)
+    >>> A = torch.eye(12) + U @ V
+    >>> bool(torch.allclose(A @ A.mT, torch.eye(12), atol=1e-5))
+    True
+    """
     Q = _orthonormal(n, min(n, d))
     return _pad(-2 * Q, Q.mT.clone(), d)
 
@@ -129,6 +144,10 @@ def cancelling_start(n: int, d: int, scale: float = 0.3) -> tuple[Tensor, Tensor
     """``U = [a Q, a Q]``, ``V = [a Q^T; -a Q^T]``: exactly the identity, but with factors of size ``a = scale``.
 
     ``Q`` has the largest number of columns that fits, ``min(n, d // 2)``.
+
+    >>> U, V = cancelling_start(12, 4)
+    >>> bool((U @ V).abs().max() < 1e-6), bool(U.abs().max() > 0.05)
+    (True, True)
     """
     Q = scale * _orthonormal(n, min(n, d // 2))
     return _pad(torch.cat([Q, Q], 1), torch.cat([Q.mT, -Q.mT]), d)

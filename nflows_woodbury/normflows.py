@@ -44,6 +44,14 @@ LAYERS: dict[str, type[Transform]] = {
     "Woodbury": WoodburyTransform,
 }
 
+#: what the examples of these classes take beside a shape
+_ARGUMENTS = {
+    "MEWoodbury": ", ranks=(4, 8, 8)",
+    "MaCow": ", hidden_channels=16",
+    "SplineCoupling": ", hidden_channels=16",
+    "Woodbury": ", ranks=(4, 8)",
+}
+
 __all__ = ["NflowsAdapter", "NormflowsAdapter", "WoodburyGlowBlock", "register", *LAYERS]
 
 
@@ -216,7 +224,14 @@ def _named(name: str, transform: type[Transform]) -> type[NormflowsAdapter]:
     def __init__(self: NormflowsAdapter, *args: Any, **kwargs: Any) -> None:
         NormflowsAdapter.__init__(self, transform(*args, **kwargs))
 
-    doc = f":class:`~{transform.__module__}.{transform.__name__}` as a normflows ``Flow``; the arguments are the same."
+    doc = f""":class:`~{transform.__module__}.{transform.__name__}` as a normflows ``Flow``; the arguments are the same.
+
+    >>> import torch
+    >>> flow = {name}((12, 8, 8){_ARGUMENTS.get(name, "")})
+    >>> images, log_det = flow(torch.randn(4, 12, 8, 8))
+    >>> images.shape, log_det.shape
+    (torch.Size([4, 12, 8, 8]), torch.Size([4]))
+    """
     members = {"__init__": __init__, "__doc__": doc, "__module__": __name__}
     return type(name, (NormflowsAdapter,), members)
 

@@ -2,6 +2,9 @@
 
 Source of what is marked ``paper``: Lu and Huang, Woodbury Transformations for Deep Generative Flows, NeurIPS 2020,
 section 5 and appendix.
+
+>>> len(PRESETS), PRESETS[:2]
+(49, ('cifar10-conv1x1', 'cifar10-emerging'))
 """
 
 from __future__ import annotations
@@ -20,7 +23,14 @@ __all__ = ["PRESETS", "Setting", "describe", "overview", "preset"]
 
 
 class Setting(NamedTuple):
-    """A value and its source: ``"paper"``, or ``"ours"`` with the reason."""
+    """A value and its source: ``"paper"``, or ``"ours"`` with the reason.
+
+    >>> Setting(512, "paper").value
+    512
+    >>> value, source = preset("cifar10-woodbury")["warmup_steps"]
+    >>> source
+    'ours: the paper names no warm-up; Glow has one'
+    """
 
     value: Any
     source: str
@@ -162,7 +172,14 @@ def settings_of(name: str) -> tuple[FlowConfig, TrainingConfig]:
 
 
 def overview(names: Sequence[str] = PRESETS) -> Iterator[str]:
-    """A table of presets with their parameter counts, line by line."""
+    """A table of presets with their parameter counts, line by line.
+
+    >>> for line in overview(["cifar10-conv1x1", "cifar10-woodbury"]):
+    ...     print(line)
+    preset                          images  levels  steps  channels  batch   parameters
+    cifar10-conv1x1              32, 8 bit       3      8       512     64   10,991,916
+    cifar10-woodbury             32, 8 bit       3      8       512     64   11,068,588
+    """
     yield f"{'preset':<28}{'images':>10}{'levels':>8}{'steps':>7}{'channels':>10}{'batch':>7}{'parameters':>13}"
     for name in names:
         flow, training = settings_of(name)
@@ -176,7 +193,12 @@ def overview(names: Sequence[str] = PRESETS) -> Iterator[str]:
 
 
 def describe(name: str) -> str:
-    """Every setting of a preset and its source, one a line."""
+    """Every setting of a preset and its source, one a line.
+
+    >>> lines = describe("cifar10-woodbury").splitlines()
+    >>> [line.split() for line in lines if line.startswith("pixel_ranks")]
+    [['pixel_ranks', '16', '16', '8', 'paper']]
+    """
     settings = preset(name)
     width = max(map(len, settings))
     values = {key: " ".join(map(str, v)) if isinstance(v, tuple) else str(v) for key, (v, _) in settings.items()}

@@ -1,4 +1,14 @@
-"""Names and settings: which mixing and coupling a name stands for, and a whole model as data."""
+"""Names and settings: which mixing and coupling a name stands for, and a whole model as data.
+
+>>> import torch
+>>> mixing = MIXINGS["woodbury"](8, 16)  # what image_flow takes, such as a layer for (12, 8, 8)
+>>> mixing((12, 8, 8))(torch.randn(2, 12, 8, 8))[0].shape
+torch.Size([2, 12, 8, 8])
+>>> COUPLINGS["affine"]((12, 8, 8), 32, context_features=None)(torch.randn(2, 12, 8, 8))[0].shape
+torch.Size([2, 12, 8, 8])
+>>> DEQUANTIZERS["uniform"]((3, 16, 16), 8)(torch.zeros(2, 3, 16, 16, dtype=torch.uint8))[0].dtype
+torch.float32
+"""
 
 from __future__ import annotations
 
@@ -91,6 +101,12 @@ class FlowConfig:
         bits: bits kept of each pixel.
         dequantize: a name in :data:`DEQUANTIZERS`.
         num_classes: classes that the model is conditioned on, as a one-hot context, or 0.
+
+    >>> config = FlowConfig((3, 16, 16), levels=2, steps=1, mixing="conv1x1", hidden_channels=8)
+    >>> config.build().sample(5).shape
+    torch.Size([5, 3, 16, 16])
+    >>> FlowConfig.from_dict(config.to_dict()) == config
+    True
     """
 
     shape: Shape = (3, 32, 32)

@@ -52,7 +52,7 @@ class TrainingConfig:
     Raises:
         ValueError, TypeError: for a value that is out of range.
 
-    >>> TrainingConfig(max_steps=100, warmup_steps=4).rate(1)
+    >>> TrainingConfig(warmup_steps=4, schedule="constant").rate(1)
     0.4
     """
 

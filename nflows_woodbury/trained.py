@@ -53,6 +53,15 @@ def evaluate(
 
     Returns:
         One record for each checkpoint, with the result and all that it takes to repeat it.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from nflows_woodbury.cli import main
+    >>> with TemporaryDirectory() as run:  # doctest: +ELLIPSIS
+    ...     _ = main([*"train --size 8 --levels 1 --steps 1 --max-steps 1 --quiet --out".split(), run])
+    ...     evaluate([run], limit=4)[0]["images"]
+    <BLANKLINE>
+    1 steps in ...
+    4
     """
     records = []
     for checkpoint in checkpoints:
@@ -99,7 +108,17 @@ def sample(
     checkpoint: str, *, num: int = 36, temperature: float = 1.0, label: int | None = None, seed: int = 0,
     averaged: bool = True, out: str = "samples.png",
 ) -> Path:  # fmt: skip
-    """Write a grid of samples as PNG."""
+    """Write a grid of samples as PNG.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from nflows_woodbury.cli import main
+    >>> with TemporaryDirectory() as run:  # doctest: +ELLIPSIS
+    ...     _ = main([*"train --size 8 --levels 1 --steps 1 --max-steps 1 --quiet --out".split(), run])
+    ...     sample(run, num=4, temperature=0.7, out=f"{run}/more.png").name
+    <BLANKLINE>
+    1 steps in ...
+    'more.png'
+    """
     _png(out)
     flow, saved = load_flow(checkpoint, averaged=averaged)
     return save_png(image_grid(_samples(flow.to(_device()), saved, num, temperature, label, seed)), out, zoom=2)
@@ -109,7 +128,17 @@ def reconstruct(
     checkpoint: str, *, data: str | None = None, num: int = 18, seed: int = 0, averaged: bool = True,
     out: str = "reconstructions.png",
 ) -> Path:  # fmt: skip
-    """Write a grid of test images, each beside what comes back from its noise."""
+    """Write a grid of test images, each beside what comes back from its noise.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from nflows_woodbury.cli import main
+    >>> with TemporaryDirectory() as run:  # doctest: +ELLIPSIS
+    ...     _ = main([*"train --size 8 --levels 1 --steps 1 --max-steps 1 --quiet --out".split(), run])
+    ...     reconstruct(run, num=4, out=f"{run}/pairs.png").name
+    <BLANKLINE>
+    1 steps in ...
+    'pairs.png'
+    """
     _png(out)
     flow, saved, source = _open(checkpoint, data, averaged=averaged)
     images = _first(source.test, num)
@@ -122,7 +151,17 @@ def interpolate(
     checkpoint: str, *, data: str | None = None, pairs: int = 4, num: int = 8, seed: int = 0, averaged: bool = True,
     out: str = "interpolations.png",
 ) -> Path:  # fmt: skip
-    """Write rows of pictures that go from one test image to another along a straight line between their noises."""
+    """Write rows of pictures that go from one test image to another along a straight line between their noises.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from nflows_woodbury.cli import main
+    >>> with TemporaryDirectory() as run:  # doctest: +ELLIPSIS
+    ...     _ = main([*"train --size 8 --levels 1 --steps 1 --max-steps 1 --quiet --out".split(), run])
+    ...     interpolate(run, pairs=2, num=5, out=f"{run}/lines.png").name
+    <BLANKLINE>
+    1 steps in ...
+    'lines.png'
+    """
     _png(out)
     flow, saved, source = _open(checkpoint, data, averaged=averaged)
     images = _first(source.test, 2 * positive_int("pairs", pairs))
@@ -143,6 +182,18 @@ def nearest(
     Returns:
         The picture, each sample's distance to its nearest training image (root mean square over pixels, in 1/255),
         and, to compare with, the median of the same distance for as many test images.
+
+    >>> import numpy as np
+    >>> from tempfile import TemporaryDirectory
+    >>> from nflows_woodbury.cli import main
+    >>> with TemporaryDirectory() as run:  # doctest: +ELLIPSIS
+    ...     _ = main([*"train --size 8 --levels 1 --steps 1 --max-steps 1 --quiet --out".split(), run])
+    ...     np.save(f"{run}/mine.npy", np.random.default_rng(0).integers(256, size=(100, 8, 8, 3), dtype=np.uint8))
+    ...     picture, distances, of_test = nearest(run, data=f"{run}/mine.npy", num=4, out=f"{run}/nearest.png")
+    <BLANKLINE>
+    1 steps in ...
+    >>> picture.name, len(distances)
+    ('nearest.png', 4)
     """
     _png(out)
     flow, saved, source = _open(checkpoint, data, averaged=averaged)
@@ -160,7 +211,18 @@ def nearest(
 def examine(
     checkpoint: str, *, data: str | None = None, num: int = 16, seed: int = 0, averaged: bool = True
 ) -> tuple[list[LayerReport], int, int]:
-    """A report on each layer with test images, and how many of their values a round trip changes, of how many."""
+    """A report on each layer with test images, and how many of their values a round trip changes, of how many.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from nflows_woodbury.cli import main
+    >>> with TemporaryDirectory() as run:  # doctest: +ELLIPSIS
+    ...     _ = main([*"train --size 8 --levels 1 --steps 1 --max-steps 1 --quiet --out".split(), run])
+    ...     reports, changed, total = examine(run, num=4)
+    <BLANKLINE>
+    1 steps in ...
+    >>> all(report.is_sound for report in reports), total == 4 * 3 * 8 * 8
+    (True, True)
+    """
     flow, saved, source = _open(checkpoint, data, averaged=averaged)
     images = _first(source.test, num)
     batch, context = images.images.to(_device()), _context(images, saved)

@@ -42,6 +42,13 @@ class FlowTraining(pl.LightningModule):
         flow_config: the model.
         config: the run.
         source: the images, of the model's shape; else ValueError.
+
+    >>> from nflows_woodbury.data import PhotoSource
+    >>> from nflows_woodbury.presets import FlowConfig
+    >>> from nflows_woodbury.settings import TrainingConfig
+    >>> training = FlowTraining(FlowConfig((3, 8, 8), levels=1), TrainingConfig(max_steps=100), PhotoSource(8))
+    >>> training.flow(training.source.batch(0, 4, seed=0).images).shape
+    torch.Size([4])
     """
 
     def __init__(self, flow_config: FlowConfig, config: TrainingConfig, source: ImageSource) -> None:
@@ -195,6 +202,12 @@ def make_trainer(
         devices: devices on each machine, GPUs where there are any, else CPU processes; the batch is divided among all.
         num_nodes: machines; torchrun or SLURM starts a process on each.
         progress: show a progress bar.
+
+    >>> from pathlib import Path
+    >>> from nflows_woodbury.settings import TrainingConfig
+    >>> trainer = make_trainer(TrainingConfig(max_steps=100), Path("runs/mine"), progress=False)
+    >>> trainer.max_steps, [type(callback).__name__ for callback in trainer.callbacks]
+    (100, ['StopOnSignal', 'Checkpoints', 'Validation', 'Pictures'])
     """
     parts = positive_int("devices", devices) * positive_int("num_nodes", num_nodes) * config.accumulate
     if config.batch_size % parts:

@@ -79,7 +79,7 @@ def test_reports_cover_every_layer_with_its_log_det_and_round_trip(mixing: str) 
     _, logabsdet = flow._transform.transforms[1](flow._transform.transforms[0](IMAGES)[0])
     sizes = [3 * 16 * 16 if ".levels.0." in report.name else 3 * 16 * 16 // 2 for report in reports]
     total = sum(report.logabsdet * size for report, size in zip(reports, sizes, strict=True))
-    assert total == pytest.approx(float(logabsdet.mean()), rel=1e-9)
+    assert total == pytest.approx(logabsdet.mean().item(), rel=1e-9)
     parts = dict(flow._transform.named_modules())
     assert all(type(parts[report.name]).__name__ == report.kind.split("(")[0] for report in reports)
 
@@ -91,10 +91,10 @@ def test_the_condition_is_that_of_the_dense_map(name: str) -> None:
     if name == "periodic":
         expected = torch.linalg.cond(dense_jacobian(layer, inputs))
         values = torch.linalg.svdvals(layer.solved(inputs))  # of one frequency each; the dense map has all of them
-        assert float(values.max() / values.min()) == pytest.approx(float(expected), rel=1e-9)
+        assert (values.max() / values.min()).item() == pytest.approx(float(expected), rel=1e-9)
     else:
         expected = torch.linalg.cond(dense_jacobian(layer, inputs))
-        assert float(torch.linalg.cond(layer.solved(inputs))) == pytest.approx(float(expected), rel=1e-9)
+        assert torch.linalg.cond(layer.solved(inputs)).item() == pytest.approx(float(expected), rel=1e-9)
 
 
 def test_a_singular_layer_of_a_flow_is_reported_and_named(tmp_path, capsys) -> None:

@@ -33,6 +33,15 @@ def load_npz(path: str | Path, *, test_images: int | None = None) -> ArraySource
     ``images``, with ``y`` or ``labels`` if any, of which ``test_images`` (default: a tenth) become the test set;
     others do not count. FileNotFoundError where there is no file, ValueError for anything else, and for
     ``test_images`` where there is a ``test``.
+
+    >>> import numpy as np
+    >>> from tempfile import TemporaryDirectory
+    >>> images, labels = np.zeros((20, 8, 8), np.uint8), np.arange(20) % 10
+    >>> with TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/mine.npz", images=images, labels=labels)
+    ...     source = load_npz(f"{folder}/mine.npz")
+    >>> source.shape, source.num_classes, len(source.test)
+    ((1, 8, 8), 10, 2)
     """
     known = {key for layout in _NPZ_LAYOUTS for pair in layout for key in pair}
     with Path(path).open("rb") as file:
@@ -61,6 +70,14 @@ def load_npy(
     They stay on disk, memory-mapped. ``test_images`` (default: a tenth) become the test set. With ``size`` each
     image of another size is resized and centre-cropped to ``size`` x ``size``, once, as those of a folder are.
     FileNotFoundError where there is no file, ValueError for anything else.
+
+    >>> import numpy as np
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/mine.npy", np.zeros((20, 8, 8, 3), np.uint8))
+    ...     source = load_npy(f"{folder}/mine.npy", test_images=5)
+    ...     source.shape, source.train_size, len(source.test)
+    ((3, 8, 8), 15, 5)
     """
     path, size = Path(path), None if size is None else positive_int("size", size)
     array = map_array(path)

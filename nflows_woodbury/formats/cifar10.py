@@ -38,6 +38,15 @@ def load_cifar10(path: str | Path, *, batch_images: int | None = 10_000) -> Arra
     A folder holds the batches, the official subfolder with them, or an archive. Nothing in a python batch is
     executed, and an archive is read without unpacking it to disk. FileNotFoundError for a missing batch, ValueError
     for a broken one and for one that has not ``batch_images`` images (None: any number).
+
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:  # of two images each: a label and 3072 pixels
+    ...     for name in ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"):
+    ...         _ = Path(folder, f"{name}.bin").write_bytes(2 * bytes([7, *3072 * [255]]))
+    ...     source = load_cifar10(folder, batch_images=2)
+    >>> source.shape, source.train_size, source.test.labels
+    ((3, 32, 32), 10, tensor([7, 7]))
     """
     found = find_cifar10(Path(path))
     if found is None:

@@ -32,6 +32,16 @@ def load_folder(
     one size. 1,000 images or more, or any with a ``cache`` folder, are decoded once into a file there, by default
     in the user's cache folder. ValueError for others, for too few images, images beside the split and unreadable
     ones, and for ``test_images`` where there is a split; FileNotFoundError for no folder.
+
+    >>> import torch
+    >>> from tempfile import TemporaryDirectory
+    >>> from nflows_woodbury.pictures import save_png
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("train/cats/1", "train/cats/2", "train/dogs/1", "test/cats/1"):
+    ...         _ = save_png(torch.zeros(3, 8, 8, dtype=torch.uint8), f"{folder}/{name}.png")
+    ...     source = load_folder(folder)
+    >>> source.shape, source.num_classes, source.train_size, len(source.test)
+    ((3, 8, 8), 2, 3, 1)
     """
     root, size = Path(path), None if size is None else positive_int("size", size)
     if not root.is_dir():

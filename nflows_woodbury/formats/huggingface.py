@@ -34,6 +34,11 @@ def load_hub(
     whatever its name. Images are resized, and decoded once, as those of a folder are; ``cache`` also takes what
     ``datasets`` keeps. Nothing from the hub is executed. OSError where the hub does not answer, ValueError for data
     of another kind and for ``test_images`` where there is a test set, ImportError without ``datasets``.
+
+    >>> source = load_hub("uoft-cs/cifar10")  # doctest: +SKIP
+    >>> load_hub("cifar10")
+    Traceback (most recent call last):
+    ValueError: a data set on the hub must be OWNER/NAME or OWNER/NAME:CONFIG, got 'cifar10'
     """
     match = _HUB_NAME.fullmatch(name)
     if match is None:
@@ -54,6 +59,16 @@ def load_parquet(
 
     In a folder, files named ``train...``, ``test...`` and ``validation...``, up to a dash or dot, are splits.
     FileNotFoundError for no such file, and for one that is missing among ``-00000-of-00005`` and so on.
+
+    >>> import datasets, numpy as np
+    >>> from tempfile import TemporaryDirectory
+    >>> pixels, kind = list(np.zeros((20, 8, 8, 3), np.uint8)), datasets.Features({"image": datasets.Image()})
+    >>> images = datasets.Dataset.from_dict({"image": pixels}, features=kind)
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = images.to_parquet(f"{folder}/mine.parquet")
+    ...     source = load_parquet(f"{folder}/mine.parquet", cache=folder)
+    ...     source.shape, source.train_size, len(source.test)
+    ((3, 8, 8), 18, 2)
     """
     path = Path(path)
     files = list_parquet(path)

@@ -37,6 +37,15 @@ def load_imagenet(path: str | Path, size: int | None = None, *, cache: str | Pat
     ``valid_32x32``, or the same with 64, of PNG files without labels; with all four ``size`` says which. 1,000
     images or more, or any with a ``cache`` folder, are decoded once into a file there, by default in the user's
     cache folder. FileNotFoundError for a missing batch or folder, ValueError for broken ones and another ``size``.
+
+    >>> import numpy as np
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:  # two images in each batch
+    ...     for name in [*(f"train_data_batch_{number}" for number in range(1, 11)), "val_data"]:
+    ...         np.savez(f"{folder}/{name}.npz", data=np.zeros((2, 3072), np.uint8), labels=np.array([1, 1000]))
+    ...     source = load_imagenet(folder)
+    >>> source.shape, source.num_classes, source.test.labels
+    ((3, 32, 32), 1000, tensor([  0, 999]))
     """
     root = Path(path).absolute()
     if files := _batches(root):

@@ -14,7 +14,14 @@ __all__ = ["LinearTransform", "SingularError", "full_precision"]
 
 
 def full_precision(inputs: Tensor) -> AbstractContextManager[object]:
-    """A context in which autocast is off for the device of ``inputs``: invertible arithmetic keeps its dtype."""
+    """A context in which autocast is off for the device of ``inputs``: invertible arithmetic keeps its dtype.
+
+    >>> import torch
+    >>> inputs = torch.ones(2, 3)
+    >>> with torch.autocast("cpu", torch.bfloat16), full_precision(inputs):
+    ...     (inputs @ inputs.T).dtype
+    torch.float32
+    """
     device = inputs.device.type
     if not torch.amp.is_autocast_available(device):  # such as meta
         return nullcontext()
@@ -22,7 +29,18 @@ def full_precision(inputs: Tensor) -> AbstractContextManager[object]:
 
 
 class SingularError(ArithmeticError):
-    """A layer's map has no inverse."""
+    """A layer's map has no inverse.
+
+    >>> import torch
+    >>> from nflows_woodbury import InvertibleConv1x1
+    >>> layer = InvertibleConv1x1((2, 4, 4))
+    >>> _ = torch.nn.init.zeros_(layer.matrix.weight)
+    >>> try:
+    ...     layer.inverse(torch.randn(5, 2, 4, 4))
+    ... except SingularError as error:
+    ...     print(str(error).split(",")[0])
+    InvertibleConv1x1() is singular
+    """
 
 
 class LinearTransform(Transform):
@@ -35,6 +53,20 @@ class LinearTransform(Transform):
     Raises:
         SingularError: from ``inverse`` of a singular map, on the CPU outside compiled code. Elsewhere a check would
             stall the device: there the log-det is infinite.
+
+    >>> import torch
+    >>> class Scale(LinearTransform):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.log_scale = torch.nn.Parameter(torch.ones(()))
+    ...     def _check(self, inputs):
+    ...         pass
+    ...     def _map(self, inputs):
+    ...         return self.log_scale.exp() * inputs, inputs.shape[1:].numel() * self.log_scale
+    ...     def _inverse_map(self, inputs):
+    ...         return (-self.log_scale).exp() * inputs, -inputs.shape[1:].numel() * self.log_scale
+    >>> Scale()(torch.zeros(2, 3, 4))[1].tolist()
+    [12.0, 12.0]
     """
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:

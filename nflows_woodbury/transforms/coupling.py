@@ -130,6 +130,12 @@ class AdditiveCoupling(Coupling):
 
 
 def shift_and_log_scale(parameters: Tensor) -> tuple[Tensor, Tensor]:
-    """The two parameters of an affine map, (B, 2, ...), as its shift and its log-scale within the bound."""
+    """The two parameters of an affine map, (B, 2, ...), as its shift and its log-scale within the bound.
+
+    >>> import torch
+    >>> shift, log_scale = shift_and_log_scale(torch.full((1, 2, 3), 100.0))
+    >>> shift, log_scale
+    (tensor([[100., 100., 100.]]), tensor([[4., 4., 4.]]))
+    """
     shift, raw = parameters.unbind(1)
     return shift, MAX_LOG_SCALE * (raw / MAX_LOG_SCALE).tanh()

@@ -23,6 +23,11 @@ image. Kernels that face another way are handled by flipping the image.
 
 Pure functions on tensors of any device; call them with autocast off. They multiply by ``matmul``, not ``conv2d``,
 which would round to TF32 on recent GPUs by default.
+
+>>> import torch
+>>> kernel = triangular(torch.randn(3, 3, 2, 3), torch.eye(3), order="rows")
+>>> {order: convolve(torch.randn(2, 3, 8, 6), kernel, order).shape for order in ORDERS}
+{'quadrant': torch.Size([2, 3, 8, 6]), 'rows': torch.Size([2, 3, 8, 6])}
 """
 
 from __future__ import annotations
@@ -40,7 +45,12 @@ __all__ = ["ORDERS", "convolve", "correlate", "solve", "triangular", "wavefronts
 
 
 def correlate(inputs: Tensor, kernel: Tensor) -> Tensor:
-    """Convolution without padding, (B, c_in, H, W) -> (B, c_out, H - p + 1, W - q + 1), as one matrix product."""
+    """Convolution without padding, (B, c_in, H, W) -> (B, c_out, H - p + 1, W - q + 1), as one matrix product.
+
+    >>> import torch
+    >>> correlate(torch.randn(2, 3, 8, 6), torch.randn(5, 3, 2, 2)).shape
+    torch.Size([2, 5, 7, 5])
+    """
     height, width = inputs.shape[2] - kernel.shape[2] + 1, inputs.shape[3] - kernel.shape[3] + 1
     taps = kernel.permute(0, 2, 3, 1).flatten(1)
     outputs = torch.matmul(taps, _windows(inputs, height, width))
@@ -51,12 +61,23 @@ def convolve(inputs: Tensor, kernel: Tensor, order: str = "quadrant") -> Tensor:
     """The convolution in the first line of this module, (B, c_in, h, w) -> (B, c_out, h, w).
 
     It takes ``kernel`` as it is: which entries are zero is the caller's affair, see :func:`triangular`.
+
+    >>> import torch
+    >>> convolve(torch.ones(1, 1, 2, 3), torch.ones(1, 1, 2, 2))
+    tensor([[[[1., 2., 2.],
+              [2., 4., 4.]]]])
     """
     return correlate(_pad(inputs, kernel, order), kernel)
 
 
 def triangular(kernel: Tensor, corner: Tensor, order: str = "quadrant") -> Tensor:
-    """``kernel`` (c, c, p, q) with ``corner`` (c, c) as its corner tap, and zeros where ``order`` allows no tap."""
+    """``kernel`` (c, c, p, q) with ``corner`` (c, c) as its corner tap, and zeros where ``order`` allows no tap.
+
+    >>> import torch
+    >>> triangular(torch.ones(1, 1, 2, 3), torch.full((1, 1), 5.0), order="rows")
+    tensor([[[[1., 1., 1.],
+              [0., 5., 0.]]]])
+    """
     skew = _skew(kernel, order)
     masked = torch.zeros_like(kernel)
     for *_, tap in skew.taps:

@@ -27,9 +27,9 @@ class Reversible(Chain):
     transform. The map, the log-det and, up to rounding, the gradients are those of a chain.
 
     Rounding adds up on the way back: the inputs that come back drift away from those that went in. The drift is
-    measured in each backward pass, as the largest difference relative to the largest input, and kept in ``drift``.
-    Restarting from stored values every ``segment`` transforms bounds it, at the cost of one stored tensor for each
-    segment.
+    measured in each backward pass, as the largest difference relative to the largest input (absolute where that is
+    below 1: inputs may be all zero), and kept in ``drift``. Restarting from stored values every ``segment`` transforms
+    bounds it, at the cost of one stored tensor for each segment.
 
     Args:
         transforms: as for :class:`Chain`.
@@ -122,7 +122,7 @@ class _Recompute(torch.autograd.Function):
                 with torch.no_grad(), ctx.autocast():
                     values = layer.inverse(values, context)[0].detach()
                 of_outputs = _through(layer, values, context, of_outputs, of_logabsdet, ctx.autocast, gradients)
-            size = start.abs().max().clamp_min(torch.finfo(start.dtype).tiny) if start.numel() else 1
+            size = start.abs().max().clamp_min(1) if start.numel() else 1
             difference = (values - start).abs().max() if start.numel() else drift
             drift = torch.maximum(drift, difference / size)
         ctx.chain.note(drift)
