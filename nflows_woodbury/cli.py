@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from nflows_woodbury import commands
+from nflows_woodbury.commands import COMMANDS as OTHERS
 from nflows_woodbury.commands import name_flag, number_flag
 
 __all__ = ["main"]
@@ -114,5 +114,5 @@ def _train(options: dict[str, Any]) -> None:
 
 COMMANDS = {
     "train": ("train an image flow, on photographs that need no download by default", _train_arguments, _train),
-    **commands.COMMANDS,
+    **OTHERS,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import cos, pi
+from numbers import Real
 from typing import Any
 
 from nflows_woodbury.checks import natural_int, natural_number, one_of, positive_int
@@ -86,9 +87,11 @@ class TrainingConfig:
             natural_int("test_images", self.test_images)
         if self.size is not None:
             positive_int("size", self.size)
-        for name in ("clip_norm", "temperature", "learning_rate", "ema_decay"):
+        for name in ("clip_norm", "temperature", "ema_decay"):
             natural_number(name, getattr(self, name))
-        if self.learning_rate == 0:
+        if not isinstance(self.learning_rate, Real):
+            raise TypeError(f"learning_rate must be a positive number, got {self.learning_rate!r}")
+        if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if self.ema_decay >= 1:
             raise ValueError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay}")

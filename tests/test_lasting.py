@@ -7,7 +7,7 @@ import subprocess
 import sys
 import warnings
 from dataclasses import replace
-from math import inf, nan
+from math import cos, inf, nan, pi
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,9 @@ import pytorch_lightning as pl
 import torch
 from running import CONFIG, FLOW, LIGHTNING, assert_same, fit, run, state
 
+from nflows_woodbury import callbacks
 from nflows_woodbury.checkpoint import load_flow, read_checkpoint
-from nflows_woodbury.data import PhotoSource
+from nflows_woodbury.data import ArraySource, PhotoSource
 from nflows_woodbury.evaluation import bits_per_dim
 from nflows_woodbury.nets import ConvNet
 from nflows_woodbury.training import FlowTraining, make_trainer
@@ -58,6 +59,7 @@ def test_averaged_weights_are_the_moving_average_and_what_is_evaluated(tmp_path:
         expected = [decay * average + (1 - decay) * w for average, w in zip(expected, now, strict=True)]
     for ours, theirs in zip(module.average.parameters(), expected, strict=True):
         torch.testing.assert_close(ours.double(), theirs, atol=1e-6, rtol=0)
+    assert module.evaluated is module.average
     averaged, last = load_flow(tmp_path / "run")[0], load_flow(tmp_path / "run", averaged=False)[0]
     assert_same(averaged.state_dict(), module.average.state_dict())
     assert_same(last.state_dict(), module.flow.state_dict())
@@ -71,6 +73,29 @@ def test_a_run_in_parts_with_averaging_and_more_steps_than_planned_ends_as_the_w
     fit(tmp_path / "run", config=replace(config, max_steps=5))
     fit(tmp_path / "run", config=config, resume=tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert_same(state(tmp_path / "run"), state(tmp_path / "whole"))
+
+
+def test_validation_and_pictures_are_of_the_averaged_weights(tmp_path: Path, monkeypatch) -> None:
+    drawn = []
+    for name in ("sample_classes", "reconstructions"):
+        draw = getattr(callbacks, name)
+        monkeypatch.setattr(callbacks, name, lambda flow, *a, d=draw, **k: drawn.append(flow) or d(flow, *a, **k))
+    config = replace(CONFIG, max_steps=4, ema_decay=0.6)
+    module = FlowTraining(FLOW, config, ArraySource(PhotoSource(16).test))
+    trainer = make_trainer(config, tmp_path, progress=False)
+    trainer.fit(module)
+    expected = bits_per_dim(module.average, module.source.validation).mean().item()
+    assert trainer.logged_metrics["validation_bits_per_dim"].item() == pytest.approx(expected)
+    assert len(drawn) == 2 and all(flow is module.average for flow in drawn)
+
+
+def test_rates_rise_linearly_and_fall_along_half_a_cosine() -> None:
+    constant = replace(CONFIG, max_steps=100, warmup_steps=4, schedule="constant")
+    assert [constant.rate(step) for step in (0, 1, 3, 4, 5, 99)] == pytest.approx([0.2, 0.4, 0.8, 1, 1, 1])
+    cosine = replace(constant, schedule="cosine")
+    expected = [min(1, (step + 1) / 5) * cos(pi / 2 * step / 100) ** 2 for step in range(101)]
+    assert [cosine.rate(step) for step in range(101)] == pytest.approx(expected)
+    assert cosine.rate(150) == 0
 
 
 class Poison(pl.Callback):
@@ -104,6 +129,12 @@ def test_too_many_bad_steps_in_a_row_end_the_run_with_the_checkpoint_intact(tmp_
     checkpoint = read_checkpoint(tmp_path)
     assert checkpoint["global_step"] == 8 and checkpoint["nflows_woodbury"]["skipped"] == 2
     assert all(weight.isfinite().all() for weight in checkpoint["state_dict"].values())
+
+
+def test_a_good_step_starts_the_count_again(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="skipped"):
+        module = fit(tmp_path, Poison({2, 3, 5, 6, 8}, nan), config=replace(CONFIG, skip_limit=3))
+    assert module.trainer.global_step == CONFIG.max_steps
 
 
 def test_a_resumed_run_goes_on_counting_bad_steps(tmp_path: Path) -> None:
@@ -167,11 +198,11 @@ def test_a_float64_run_is_read_back_in_float64(tmp_path: Path) -> None:
     assert saved["steps"] == 2 and saved["seconds"] > 0
 
 
-def test_a_compiled_run_trains_alike(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(torch._inductor.config, "fallback_random", True)  # the noise of the run that is not compiled
+def test_a_compiled_run_trains_alike(tmp_path: Path) -> None:
     config = replace(CONFIG, max_steps=3, every=10)
     plain = fit(tmp_path / "plain", config=config).flow.state_dict()
-    compiled = fit(tmp_path / "compiled", config=replace(config, compile=True)).flow.state_dict()
+    with torch._inductor.config.patch(fallback_random=True):  # the noise of the run that is not compiled
+        compiled = fit(tmp_path / "compiled", config=replace(config, compile=True)).flow.state_dict()
     assert plain.keys() == compiled.keys()
     for name, weight in plain.items():
         torch.testing.assert_close(compiled[name], weight, atol=2e-4, rtol=0)
