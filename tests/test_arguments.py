@@ -262,7 +262,7 @@ BAD = [
     (lambda: TrainingConfig(batch_size=9, accumulate=2), ValueError, r"batch_size must be a multiple of accumulate \(2\),"),
     (lambda: TrainingConfig(every=0), ValueError, r"every must be a positive integer, got 0"),
     (lambda: TrainingConfig(learning_rate=0), ValueError, r"learning_rate must be positive, got 0"),
-    (lambda: TrainingConfig(learning_rate=float("nan")), ValueError, r"learning_rate must be at least 0, got nan"),
+    (lambda: TrainingConfig(learning_rate=float("nan")), ValueError, r"learning_rate must be positive, got nan"),
     (lambda: TrainingConfig(warmup_steps=-1), ValueError, r"warmup_steps must be an integer from 0, got -1"),
     (lambda: TrainingConfig(schedule="linear"), ValueError, r"schedule must be one of constant, cosine; got"),
     (lambda: TrainingConfig(clip_norm=float("nan")), ValueError, r"clip_norm must be at least 0, got nan"),
