@@ -1,4 +1,7 @@
-"""Every linear layer against the same map as a dense float64 matrix, built and solved with scipy."""
+"""Every linear layer against the same map as a dense float64 matrix, built and solved with scipy.
+
+Layers that are not linear, or permutations, stand against their formulas written plainly.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,19 @@ import pytest
 import scipy.linalg
 import torch
 from registry import Case
+from torch.nn import functional as F
 
 from nflows_woodbury import (
     ActNorm,
+    AffineCoupling,
+    Chain,
     InvertibleConv1x1,
     LowRankTransform,
     MEWoodburyTransform,
+    Multiscale,
+    SplitPrior,
+    Squeeze,
+    TopPrior,
     WoodburyTransform,
     lowrank,
 )
@@ -134,3 +144,84 @@ def test_singular_update_says_so_in_its_logabsdet() -> None:
     U, V = torch.tensor([[1.0], [0.0]]), torch.tensor([[-1.0, 0.0]])
     assert lowrank.logabsdet(U, V) == -torch.inf
     assert lowrank.inverse_factors(U, V)[2] == -torch.inf
+
+
+def test_small_matrices_are_worked_in_float64_whatever_the_factors() -> None:
+    torch.manual_seed(0)
+    U, V = torch.randn(40, 8), torch.randn(8, 40)
+    assert torch.equal(lowrank.logabsdet(U, V), lowrank.logabsdet(U.double(), V.double()))
+    for ours, wide in zip(lowrank.inverse_factors(U, V), lowrank.inverse_factors(U.double(), V.double()), strict=True):
+        assert torch.equal(ours, wide.to(ours.dtype))
+
+
+def test_layers_start_as_the_maps_that_they_say() -> None:
+    torch.manual_seed(0)
+    for parametrization in ("dense", "plu"):
+        weight, logabsdet = InvertibleConv1x1((9, 1, 1), parametrization).matrix()
+        torch.testing.assert_close(weight @ weight.mT, torch.eye(9), rtol=0, atol=1e-5)
+        assert abs(logabsdet) < 1e-5
+    for layer, scale in [
+        (WoodburyTransform((9, 4, 4), (3, 6)), 0.3),
+        (MEWoodburyTransform((9, 4, 4), (3, 6, 6)), 1.0),
+    ]:
+        channels, *others = map(update, layer)
+        np.testing.assert_allclose(channels @ channels.T, np.eye(9), atol=1e-5)
+        assert round(np.trace(channels)) == 9 - 2 * 3
+        for other, part in zip(others, list(layer)[1:], strict=True):
+            np.testing.assert_allclose(other, np.eye(len(other)), atol=1e-5)
+            torch.testing.assert_close(part.U.detach().norm(dim=0), torch.full((6,), scale))
+
+
+@pytest.mark.parametrize("channels", [2, 4, 7])
+def test_affine_coupling_is_its_formula_and_bounds_its_scale(channels: int) -> None:
+    case = Case("", lambda: AffineCoupling((channels, 3, 2), 6), (channels, 3, 2))
+    coupling, inputs = case.build(), case.inputs(batch=3)
+    given, values = inputs.split([channels - channels // 2, channels // 2], 1)
+    for size in (1, 200):
+        with torch.no_grad():
+            coupling.net.last.weight.mul_(size)
+            shift, raw = coupling.net(given).chunk(2, 1)
+            outputs, logabsdet = coupling(inputs)
+        log_scale = 4 * (raw / 4).tanh()
+        torch.testing.assert_close(outputs, torch.cat([given, log_scale.exp() * (values + shift)], 1))
+        torch.testing.assert_close(logabsdet, log_scale.flatten(1).sum(1))
+    assert raw.abs().max() > 4
+
+
+@pytest.mark.parametrize("prior", [SplitPrior, TopPrior])
+def test_priors_have_the_density_of_the_gaussian_that_they_stand_for(prior: type[SplitPrior | TopPrior]) -> None:
+    case = Case("", lambda: prior((5, 3, 2)), (5, 3, 2))
+    layer, inputs = case.build(), case.inputs(batch=3)
+    given, values = inputs.split([3, 2], 1) if prior is SplitPrior else (inputs[:, :0], inputs)
+    mean, log_scale = layer.conv(given).chunk(2, 1) if prior is SplitPrior else (layer.mean, layer.log_scale)
+    outputs, logabsdet = layer(inputs)
+    noise, normal = outputs[:, given.shape[1] :], torch.distributions.Normal
+    expected = normal(mean, log_scale.exp()).log_prob(values).flatten(1).sum(1)
+    torch.testing.assert_close(normal(0.0, 1.0).log_prob(noise).flatten(1).sum(1) + logabsdet, expected)
+    assert torch.equal(outputs[:, : given.shape[1]], given)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_squeeze_is_that_of_torch(factor: int) -> None:
+    images = torch.randn(2, 3, 2 * factor, 4 * factor)
+    assert torch.equal(Squeeze(factor)(images)[0], F.pixel_unshuffle(images, factor))
+
+
+def test_multiscale_keeps_the_first_half_and_emits_the_second_the_finest_first() -> None:
+    def levels() -> list[Chain]:
+        return [Chain([Squeeze(), ActNorm(channels)]) for channels in (12, 24, 48)]
+
+    case = Case("", lambda: Multiscale(levels(), [(12, 4, 4), (24, 2, 2), (48, 1, 1)]), (3, 8, 8))
+    multiscale, hidden = case.build(), case.inputs()
+    noise, logabsdet = multiscale(hidden)
+    expected, total = [], torch.zeros(2, dtype=torch.float64)
+    for level in multiscale.levels:
+        hidden, of_level = level(hidden)
+        half = hidden.shape[1] // 2
+        expected.append(hidden[:, half:] if level is not multiscale.levels[-1] else hidden)
+        hidden, total = hidden[:, :half], total + of_level
+    assert torch.equal(noise, torch.cat([latents.flatten(1) for latents in expected], 1))
+    torch.testing.assert_close(logabsdet, total)
+    back, inverse_logabsdet = multiscale.inverse(noise)
+    torch.testing.assert_close(back, case.inputs())
+    torch.testing.assert_close(inverse_logabsdet, -total)

@@ -82,6 +82,11 @@ def test_reports_cover_every_layer_with_its_log_det_and_round_trip(mixing: str) 
     assert total == pytest.approx(logabsdet.mean().item(), rel=1e-9)
     parts = dict(flow._transform.named_modules())
     assert all(type(parts[report.name]).__name__ == report.kind.split("(")[0] for report in reports)
+    for report in reports:
+        side = 8 if ".levels.0." in report.name else 4
+        solved = getattr(parts[report.name], "solved", lambda inputs: None)(torch.zeros(1, 1, side, side))
+        worst = None if solved is None else pytest.approx(torch.linalg.cond(solved).max().item())
+        assert report.condition == worst
 
 
 @pytest.mark.parametrize("name", ["low-rank above the axis", "conv1x1", "periodic"])

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 from torch.nn import functional as F
 
+from nflows_woodbury.transforms.conv1x1 import InvertibleConv1x1
 from nflows_woodbury.transforms.emerging import CORNERS, AutoregressiveConvolution, EmergingConvolution
 
 Shape = tuple[int, int, int]
@@ -75,6 +76,11 @@ def test_receptive_field_is_exactly_the_full_window(kernel_size: int) -> None:
             window[i - reach : i + reach + 1, j - reach : j + reach + 1] = True
             assert (seen[..., window] > 0).all()
             assert not seen[..., ~window].any()
+
+
+def test_it_is_a_1x1_convolution_then_one_that_looks_up_left_then_one_that_looks_down_right() -> None:
+    parts = [getattr(part, "corner", type(part)) for part in EmergingConvolution((3, 4, 5))]
+    assert parts == [InvertibleConv1x1, "upper left", "lower right"]
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 4), (1, 4, 2)], ids=str)

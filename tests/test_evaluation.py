@@ -74,6 +74,11 @@ class TestBitsPerDim:
         with torch.no_grad():
             expected = flow(images.images, torch.eye(3, dtype=torch.float64)[labels])
         assert torch.equal(bits_per_dim(flow, images, num_classes=3), expected)
+        torch.manual_seed(0)
+        context = torch.eye(3, dtype=torch.float64)[labels]
+        with torch.no_grad():
+            parts = [flow(images.images[i : i + 2], context[i : i + 2]) for i in (0, 2, 4)]
+        assert torch.equal(bits_per_dim(flow, images, num_classes=3, batch_size=2), torch.cat(parts))
         assert class_context(labels, 0) is None
         with pytest.raises(ValueError, match="labels must be given for a model with 3 classes"):
             bits_per_dim(flow, ImageSet(images.images), num_classes=3)

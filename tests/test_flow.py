@@ -21,6 +21,9 @@ from nflows_woodbury import (
     ImageFlow,
     InvertibleConv1x1,
     MEWoodburyTransform,
+    SplitPrior,
+    Squeeze,
+    TopPrior,
     UniformDequantize,
     WoodburyTransform,
     image_flow,
@@ -192,6 +195,24 @@ def test_context_reaches_every_part_and_sampling_is_per_row() -> None:
         flow(images)
 
 
+def test_samples_are_those_of_their_row_of_the_context() -> None:
+    flow, context = conditional(), torch.eye(5)[:4]
+    samples = flow.sample(3, context, batch_size=2, temperature=0.0)
+    for row, images in zip(context, samples, strict=True):
+        assert torch.equal(images, flow.transform_from_noise(torch.zeros(3, 192), row.expand(3, -1)))
+    assert not torch.equal(samples[0], samples[1])
+    torch.manual_seed(0)
+    samples = flow.sample(3, context)
+    torch.manual_seed(0)
+    images, log_prob = flow.sample_and_log_prob(3, context)
+    assert torch.equal(images, samples)
+    torch.manual_seed(0)
+    noise = torch.randn(12, 192)
+    normal = torch.distributions.Normal(0.0, 1.0).log_prob(noise).sum(1)
+    _, logabsdet = flow._transform.inverse(noise, context.repeat_interleave(3, 0))
+    torch.testing.assert_close(log_prob.flatten(), normal - logabsdet)
+
+
 def test_embedding_net_maps_labels_to_context() -> None:
     torch.manual_seed(0)
     coupling = partial(AffineCoupling, hidden_channels=8, context_features=5)
@@ -204,6 +225,15 @@ def test_embedding_net_maps_labels_to_context() -> None:
     flow(random_images(2), labels).sum().backward()
     assert flow._embedding_net.weight.grad[7].any() and not flow._embedding_net.weight.grad[3].any()
     assert flow.sample(3, labels).shape == (2, 3, *SHAPE)
+
+
+def test_a_flow_is_the_chain_that_its_docstring_says() -> None:
+    flow = image_flow(SHAPE, levels=2, steps=2, mixing=WOODBURY, coupling=AFFINE)
+    dequantize, multiscale = flow._transform
+    step = [ActNorm, WoodburyTransform, AffineCoupling]
+    levels = [[type(part) for part in [level[0], *level[1], *level[2], level[3]]] for level in multiscale.levels]
+    assert isinstance(dequantize, UniformDequantize) and all(len(level) == 4 for level in multiscale.levels)
+    assert levels == [[Squeeze, *step, *step, prior] for prior in (SplitPrior, TopPrior)]
 
 
 def test_parts_can_differ_by_level_and_see_their_shape() -> None:
@@ -240,6 +270,10 @@ def test_a_constant_channel_starts_finite() -> None:
     images[:, 0] = 17
     flow.initialize(images)
     assert flow(images).isfinite().all()
+    layer, constant = ActNorm(2, min_std=0.01), torch.full((3, 2, 4, 4), 17.0)
+    layer.initialize(constant)
+    torch.testing.assert_close(layer.log_scale.detach(), torch.full((2,), -log(0.01)))
+    assert not layer(constant)[0].any()
 
 
 def test_training_lowers_bits_per_dim_and_state_dict_carries_the_start() -> None:
@@ -311,6 +345,11 @@ class TestInsideNflows:
         inputs = torch.randn(3, 4, 4, 4)
         outputs, _ = chain(inputs)
         torch.testing.assert_close(chain.inverse(outputs)[0], inputs, rtol=0, atol=1e-4)
+
+    def test_chain_sums_log_dets_of_bfloat16_layers_in_float32(self) -> None:
+        layer = transforms.PointwiseAffineTransform(scale=torch.tensor(2.0, dtype=torch.bfloat16))
+        _, logabsdet = Chain([layer] * 300)(torch.zeros(1, 1, dtype=torch.bfloat16))
+        torch.testing.assert_close(logabsdet, torch.tensor([300 * log(2)]), rtol=4e-3, atol=0)
 
 
 def test_configs_build_what_they_say_and_survive_a_round_trip() -> None:

@@ -193,6 +193,21 @@ def test_context_of_a_conditional_normalizing_flow_arrives() -> None:
     torch.testing.assert_close(log_prob, model.log_prob(samples, context), atol=1e-3, rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:torch.lu is deprecated:UserWarning")
+def test_adapters_swap_the_directions_and_leave_values_and_log_dets() -> None:
+    torch.manual_seed(0)
+    transform, flow = moved(AffineCoupling(SHAPE, 8)), moved(nf.flows.GlowBlock(4, 8, use_lu=False))
+    inputs = torch.randn(2, *SHAPE)
+    for actual, expected in [
+        (NormflowsAdapter(transform).inverse(inputs), transform(inputs)),
+        (NormflowsAdapter(transform)(inputs), transform.inverse(inputs)),
+        (NflowsAdapter(flow)(inputs), flow.inverse(inputs)),
+        (NflowsAdapter(flow).inverse(inputs), flow(inputs)),
+    ]:
+        assert expected[1].any()
+        torch.testing.assert_close(actual, expected, atol=0, rtol=0)
+
+
 def test_both_adapters_undo_each_other() -> None:
     torch.manual_seed(0)
     transform = moved(Chain([Squeeze(), ActNorm(16), AffineCoupling((16, 3, 3), 8, context_features=3)]))

@@ -19,6 +19,16 @@ DATA_SETS = {
     "celeba-hq128": (24, 256, [(12, 64), (24, 32), (48, 16), (96, 8), (192, 4)]),
     "celeba-hq256": (16, 256, [(12, 128), (24, 64), (48, 32), (96, 16), (192, 8), (384, 4)]),
 }
+#: batch size, bits and temperature of the samples, where the paper has one
+TABLE = {
+    "cifar10": (64, 8, None),
+    "imagenet32": (64, 8, None),
+    "imagenet64": (32, 8, None),
+    "lsun-church96": (16, 5, 0.875),
+    "celeba-hq64": (8, 5, 0.7),
+    "celeba-hq128": (4, 5, 0.7),
+    "celeba-hq256": (4, 5, 0.7),
+}
 CHANNEL_RANKS = {3: (8, 8, 16), 4: (8, 8, 16, 16), 5: (8, 8, 16, 16, 16), 6: (8, 8, 16, 16, 16, 16)}
 PIXEL_RANKS = {3: (16, 16, 8), 4: (16, 16, 8, 8), 5: (16, 16, 16, 8, 8), 6: (16, 16, 16, 16, 8, 8)}
 WIDTHS = {  # of spline and MaCow: the paper's at 32 and 64 pixels, 224/512 and 296/512 of 256 above
@@ -77,6 +87,15 @@ def test_every_value_of_the_papers_table_is_marked_as_its_own() -> None:
     assert ours == {name for name in PRESETS if re.search("(lsun|celeba).*-me-woodbury", name)}
     held_out = {name for name in PRESETS if preset(name).get("test_images", (None,))[0] == 3000}
     assert held_out == {name for name in PRESETS if name.startswith("celeba-hq")}
+
+
+def test_training_is_that_of_the_papers_table() -> None:
+    for name in PRESETS:
+        flow, training = settings_of(name)
+        batch, bits, temperature = TABLE[next(data for data in TABLE if name.startswith(f"{data}-"))]
+        assert (training.batch_size, flow.bits, training.temperature) == (batch, bits, temperature or 1)
+        assert (preset(name)["temperature"].source == "paper") == (temperature is not None)
+        assert (training.learning_rate, training.schedule, flow.dequantize) == (1e-3, "constant", "uniform")
 
 
 def test_every_value_is_a_setting_and_fits() -> None:

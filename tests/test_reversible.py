@@ -124,6 +124,12 @@ def test_drift_is_measured_and_a_segment_bounds_it() -> None:
         chain(inputs)[0].sum().backward()
         drifts.append(float(chain.drift))
     assert drifts[1] < drifts[0] / 5
+    identity, worst = [LowRankTransform((64,), (0,), 8, init="cancelling") for _ in range(3)], []
+    for parts in (layers[:3], identity + layers[:3], layers[:3] + identity):
+        chain = Reversible(parts, segment=3, tolerance=1e9)
+        chain(inputs)[0].sum().backward()
+        worst.append(float(chain.drift))
+    assert min(worst[1:]) > worst[0] / 2 > 0  # that of the worst segment
     chain = Reversible(layers, tolerance=drifts[0] / 2)
     with pytest.raises(SingularError, match=r"Reversible of 12 transforms .* drift by .* a smaller segment or float64"):
         chain(inputs)[0].sum().backward()

@@ -18,7 +18,11 @@ from running import LIGHTNING, TINY, assert_same, fit, run, state
 
 from nflows_woodbury import cli
 from nflows_woodbury.checkpoint import load_flow, read_checkpoint
+from nflows_woodbury.data import PhotoSource
+from nflows_woodbury.evaluation import bits_per_dim
+from nflows_woodbury.formats.arrays import load_npz
 from nflows_woodbury.steps import noise_seed
+from nflows_woodbury.trained import nearest, spread
 
 pytestmark = LIGHTNING
 
@@ -90,12 +94,18 @@ def test_evaluate_and_sample_read_the_run_back(whole: Path, tmp_path: Path, caps
     assert run("evaluate", whole, "--limit", 5, "--samples", 3, "--importance-samples", 4) == 0
     (printed,) = json.loads(capsys.readouterr().out)
     assert [printed[name] for name in ("images", "samples", "importance_samples")] == [5, 3, 4]
+    images = PhotoSource(16).test.take(np.arange(5))
+    bits = bits_per_dim(load_flow(whole)[0], images, samples=3, importance_samples=4)
+    expected = bits.mean().item(), (bits.var() / 5).sqrt().item()
+    assert (printed["bits_per_dim"], printed["standard_error"]) == pytest.approx(expected)
     assert run("evaluate", whole, whole, "--limit", 5) == 0
     printed = capsys.readouterr()
     assert len(json.loads(printed.out)) == 2 and "2 runs: " in printed.err and "deviation 0.000" in printed.err
     for name in ("a.png", "b.png"):
         assert run("sample", whole, "--num", 5, "--temperature", 0.5, "--out", tmp_path / name) == 0
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert run("sample", whole, "--num", 5, "--out", tmp_path / "c.png") == 0
+    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "c.png").read_bytes()
     assert pixels(tmp_path / "a.png").shape == (2 * (2 * 18 + 2), 2 * (3 * 18 + 2), 3)
 
 
@@ -111,6 +121,22 @@ def test_pictures_of_a_run(whole: Path, tmp_path: Path, capsys) -> None:
         assert run(command, whole, *flags[command], "--out", out) == 0
         assert out.read_bytes() == first
     assert re.search(r"samples: +(\d+\.\d ){3}\d+\.\d\ntest images: +\d+\.\d \(median\)", capsys.readouterr().out)
+
+
+def test_distances_are_root_mean_squares_over_pixels(whole: Path, tmp_path: Path) -> None:
+    images, path = np.random.default_rng(0).integers(256, size=(60, 16, 16, 3), dtype=np.uint8), tmp_path / "d.npz"
+    np.savez(path, images=images)
+    source = load_npz(path)
+    _, distances, of_test = nearest(str(whole), data=str(path), num=5, neighbours=1, out=str(tmp_path / "n.png"))
+    (training,) = source.training(100)
+    differences = source.test.images[:5, None].double() - training.images.double()
+    expected = differences.square().mean((2, 3, 4)).sqrt().amin(1)
+    assert len(distances) == 5 and of_test == pytest.approx(expected.median().item())
+
+
+def test_spread_is_that_of_a_sample() -> None:
+    records = [{"bits_per_dim": bits} for bits in (1.0, 2.0)]
+    assert spread(records) == "2 runs: 1.500 bits/dim, standard deviation 0.707"
 
 
 INTERPOLATE = {"interpolate": ["--pairs", 2]}
