@@ -12,8 +12,8 @@ torch.float32
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from nflows.transforms.base import Transform
 from nflows_woodbury.checks import image_shape, natural_int, one_of, positive_int
 from nflows_woodbury.flow import ImageFlow, Part, Shape, image_flow
 from nflows_woodbury.lowrank import STARTS
+from nflows_woodbury.settings import Settings
 from nflows_woodbury.transforms import (
     AdditiveCoupling,
     AffineCoupling,
@@ -83,7 +84,7 @@ def paper_ranks(levels: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 @dataclass(frozen=True)
-class FlowConfig:
+class FlowConfig(Settings):
     """A model as data: what a checkpoint stores, and :meth:`build` makes a flow from.
 
     Args:
@@ -169,15 +170,3 @@ class FlowConfig:
             context_features=context_features,
             reversible=reversible,
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint or JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> FlowConfig:
-        """The inverse of :meth:`to_dict`; ValueError names settings that this version does not know."""
-        unknown = set(values) - set(cls.__dataclass_fields__)
-        if unknown:
-            raise ValueError(f"settings must be among {', '.join(cls.__dataclass_fields__)}; got {sorted(unknown)}")
-        return cls(**values)

@@ -1,4 +1,4 @@
-"""A training run as data."""
+"""Settings as data, and those of a training run."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import cos, pi
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from nflows_woodbury.checks import natural_int, natural_number, one_of, positive_int
 
-__all__ = ["TrainingConfig"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Settings", "TrainingConfig"]
 
 SCHEDULES = {
     "constant": lambda progress: 1.0,
@@ -20,8 +23,31 @@ SCHEDULES = {
 PRECISIONS = ("float32", "bf16", "float64")
 
 
+class Settings:
+    """What :class:`TrainingConfig` and :class:`nflows_woodbury.presets.FlowConfig` share: plain values and back.
+
+    >>> config = TrainingConfig.from_dict({"seed": 3})
+    >>> isinstance(config, Settings), config.to_dict()["seed"]
+    (True, 3)
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`; ValueError names settings that this version does not know."""
+        unknown = set(values) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise ValueError(f"settings must be among {', '.join(cls.__dataclass_fields__)}; got {sorted(unknown)}")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint or JSON."""
+        return asdict(cast(Any, self))
+
+
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Settings):
     """A run as data; together with the code and the images it determines the result.
 
     Args:
@@ -103,15 +129,3 @@ class TrainingConfig:
     def rate(self, step: int) -> float:
         """The factor on the learning rate at a step."""
         return min(1.0, (step + 1) / (self.warmup_steps + 1)) * SCHEDULES[self.schedule](step / self.max_steps)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrainingConfig:
-        """The inverse of :meth:`to_dict`; ValueError names settings that this version does not know."""
-        unknown = set(values) - set(cls.__dataclass_fields__)
-        if unknown:
-            raise ValueError(f"settings must be among {', '.join(cls.__dataclass_fields__)}; got {sorted(unknown)}")
-        return cls(**values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint or JSON."""
-        return asdict(self)

@@ -137,12 +137,6 @@ def test_a_good_step_starts_the_count_again(tmp_path: Path) -> None:
     assert module.trainer.global_step == CONFIG.max_steps
 
 
-def test_bad_steps_that_do_not_follow_each_other_end_no_run(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="skipped"):
-        module = fit(tmp_path, Poison({2, 4, 6, 8}, nan), config=replace(CONFIG, skip_limit=2))
-    assert module.trainer.global_step == 12
-
-
 def test_a_resumed_run_goes_on_counting_bad_steps(tmp_path: Path) -> None:
     poison, limited = Poison(set(range(6, 12)), nan), replace(CONFIG, skip_limit=3)
     with pytest.warns(UserWarning, match="skipped"), pytest.raises(FloatingPointError):
