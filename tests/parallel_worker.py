@@ -49,9 +49,19 @@ class Interrupt(pl.Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def main(out: Path) -> None:
+class Die(pl.Callback):
+    """The second process is gone, without a word."""
+
+    def on_train_batch_start(self, trainer, *_) -> None:
+        if trainer.global_step == 6 and trainer.global_rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(out: Path, *, lost: bool) -> None:
     rank = int(os.environ["RANK"])
     torch.set_num_threads(1)
+    if lost:
+        fit(out, Die(), devices=2)
     for name, changes in RUNS.items():
         record, config = Record(), replace(CONFIG, max_steps=20, ema_decay=0.9, **changes)
         fit(out / name, record, config=config, devices=2)
@@ -63,4 +73,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), lost="lost" in sys.argv)

@@ -14,13 +14,17 @@ import torch
 from parallel_worker import RUNS
 from running import CONFIG, FLOW, LIGHTNING, fit
 
+from nflows_woodbury.checkpoint import read_checkpoint
 from nflows_woodbury.data import PhotoSource
 from nflows_woodbury.settings import TrainingConfig
 from nflows_woodbury.steps import noise_seed
 
 pytestmark = LIGHTNING
 
-WORKER = Path(__file__).with_name("parallel_worker.py")
+TORCHRUN = [
+    sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+    str(Path(__file__).with_name("parallel_worker.py")),
+]  # fmt: skip
 
 
 def plain(config: TrainingConfig, parts: int) -> tuple[list[float], torch.nn.Module]:
@@ -66,8 +70,7 @@ def test_accumulated_parts_train_as_the_whole_batch(parts: int, tmp_path: Path) 
 def ranks(tmp_path_factory) -> dict[str, list[dict]]:
     """What each of two processes recorded, in float32 and in float64."""
     out = tmp_path_factory.mktemp("parallel")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run([*command, str(WORKER), str(out)], check=False, timeout=300)  # judged by what it wrote
+    subprocess.run([*TORCHRUN, str(out)], check=False, timeout=300)  # judged by what it wrote
     return {name: [json.loads((out / f"{name}-{rank}.json").read_text()) for rank in (0, 1)] for name in RUNS}
 
 
@@ -95,3 +98,11 @@ def test_processes_draw_different_noise_and_images(ranks) -> None:
 
 def test_a_signal_to_one_process_ends_all_after_the_same_step(ranks) -> None:
     assert [record["stopped"] for record in ranks["float32"]] == [7, 7]
+
+
+def test_a_lost_process_ends_the_run_and_leaves_the_last_checkpoint(tmp_path: Path) -> None:
+    ended = subprocess.run([*TORCHRUN, str(tmp_path), "lost"], capture_output=True, text=True, timeout=300)
+    assert ended.returncode != 0 and "Signal 9 (SIGKILL)" in ended.stderr
+    assert read_checkpoint(tmp_path)["global_step"] == 4
+    module = fit(tmp_path, resume=tmp_path / "checkpoints" / "last.ckpt")
+    assert module.trainer.global_step == CONFIG.max_steps
