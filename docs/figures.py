@@ -32,12 +32,7 @@ MIXINGS = {
 }
 
 GREY = "#808080"
-STYLE = {
-    "axes.edgecolor": GREY, "axes.labelcolor": GREY, "text.color": GREY, "xtick.color": GREY, "ytick.color": GREY,
-    "axes.titlecolor": GREY, "font.size": 11, "axes.titlesize": 11, "svg.hashsalt": "nflows-woodbury",
-    "axes.facecolor": "none", "figure.facecolor": "none", "savefig.facecolor": "none", "legend.frameon": False,
-    "axes.spines.top": False, "axes.spines.right": False, "lines.linewidth": 2,
-}  # fmt: skip
+STYLE = matplotlib.rc_params_from_file(Path(__file__).with_name("matplotlibrc"), use_default_template=False)
 FLOOR = 1e-3  # of the colour scale
 RANKS = (2, 8)
 

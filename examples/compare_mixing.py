@@ -87,6 +87,8 @@ def main() -> None:
         axes.errorbar(row, mean(bits), spread, fmt="o", color="C0", capsize=4)
     print("\n".join(lines))
     (options.out / "table.md").write_text("\n".join(lines) + "\n")
+    axes.margins(x=0.3)
+    axes.grid(axis="y", alpha=0.3)
     axes.set_xticks(range(len(pairs)), ["\n".join(pair) for pair in pairs])
     axes.set_ylabel("test bits/dim")
     axes.figure.savefig(options.out / "comparison.png", dpi=150)

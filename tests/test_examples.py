@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
+SCRIPTS = {folder: sorted((ROOT / folder).glob("*.py")) for folder in ("examples", "benchmarks")}
 SMALL = ["--size", "16", "--levels", "2", "--hidden-channels", "8", "--iterations", "2", "--batch-size", "8"]
 EXAMPLES = {
     "first_image_flow": (["--steps", "2", "--out", "picture.png"], "test bits/dim"),
@@ -39,9 +40,14 @@ def test_example(name: str, tmp_path: Path) -> None:
 
 
 def test_every_example_is_tried() -> None:
-    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == set(EXAMPLES)
+    assert {path.stem for path in SCRIPTS["examples"]} == set(EXAMPLES)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
-def test_benchmarks_say_how_they_are_used(path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", SCRIPTS["examples"], ids=lambda path: path.stem)
+def test_examples_are_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) < 100
+
+
+@pytest.mark.parametrize("path", [*SCRIPTS["examples"], *SCRIPTS["benchmarks"]], ids=lambda path: path.stem)
+def test_scripts_say_how_they_are_used(path: Path, tmp_path: Path) -> None:
     assert "usage:" in run(path, ["--help"], tmp_path)
