@@ -230,7 +230,12 @@ class _Solve(torch.autograd.Function):
 
 # The same as an operator, which torch.compile calls as one, where it would unroll the loop of a Function for minutes.
 # (A Function is what torch.func can differentiate.)
-_operator = torch.library.custom_op("nflows_woodbury::substitute", _substitute, mutates_args=())
+_operator = torch.library.custom_op(
+    "nflows_woodbury::substitute",
+    _substitute,
+    mutates_args=(),
+    schema="(Tensor outputs, Tensor kernel, str order, bool upper) -> Tensor",  # torch 2.4 cannot read it off strings
+)
 _operator.register_fake(lambda outputs, *_: torch.empty_like(outputs, memory_format=torch.contiguous_format))
 _operator.register_autograd(_backward, setup_context=_save)
 
