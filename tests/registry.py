@@ -83,6 +83,15 @@ def dense_jacobian(transform: Transform, inputs: torch.Tensor, context: torch.Te
 MIXING_SHAPES = [(4, 4, 4), (1, 5, 3), (7, 3, 5), (3, 1, 6), (5, 1, 1), (12, 4, 2)]
 COUPLING_SHAPES = [(4, 4, 4), (2, 5, 3), (7, 3, 2)]
 
+# What is no image: vectors, sequences (c, t) and volumes (c, t, h, w), with groups at the start, in the middle, at the
+# end, and all; and for each a pattern of groups that covers the axes, as Woodbury's covers those of an image.
+GROUPS = {
+    (9,): [(0,)],
+    (4, 6): [(0,), (1,), (0, 1)],
+    (2, 3, 2, 3): [(0,), (1,), (3,), (0, 1), (1, 2), (2, 3), (1, 2, 3), (0, 1, 2, 3)],
+}
+PATTERNS = {(9,): [(0,)], (4, 6): [(0,), (1,)], (2, 3, 2, 3): [(0,), (1,), (2, 3)]}
+
 
 def _rank_cases() -> Iterator[Case]:
     """Ranks 1, n and above n, along every axis: the paper's own settings go above n."""
@@ -99,8 +108,11 @@ def _rank_cases() -> Iterator[Case]:
     yield Case("emerging-5", partial(EmergingConvolution, (2, 5, 6), 5), (2, 5, 6))
     yield Case("macow-3x5", partial(MaCowUnit, (2, 4, 5), 6, (3, 5)), (2, 4, 5))
     yield Case("spline-8", partial(SplineCoupling, (4, 3, 2), 6, 8, 2.0), (4, 3, 2))
-    yield Case("low-rank-vector", partial(LowRankTransform, (9,), (0,), 2), (9,))
-    yield Case("low-rank-volume", partial(LowRankTransform, (2, 3, 2, 3), (1, 2, 3), 4), (2, 3, 2, 3))
+    for other, groups in GROUPS.items():
+        for axes in groups:
+            yield Case(f"low-rank-{axes}", partial(LowRankTransform, other, axes, 2), other)
+        parts = [partial(LowRankTransform, other, axes, 3) for axes in PATTERNS[other]]
+        yield Case("groups", lambda parts=parts: Chain([part() for part in parts]), other)
 
 
 def _named_cases() -> Iterator[Case]:

@@ -5,11 +5,15 @@ Layers that are not linear, or permutations, stand against their formulas writte
 
 from __future__ import annotations
 
+from functools import reduce
+from itertools import permutations
+from math import prod
+
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from registry import Case
+from registry import GROUPS, PATTERNS, Case
 from torch.nn import functional as F
 
 from nflows_woodbury import (
@@ -116,6 +120,49 @@ def test_groups_of_axes_commute() -> None:
     for update_ in reversed(list(layer)):
         outputs, _ = update_(outputs)
     torch.testing.assert_close(outputs, layer(inputs)[0], rtol=1e-12, atol=1e-12)
+
+
+def kronecker(layer: LowRankTransform) -> torch.Tensor:
+    """The layer as a matrix on all entries of its shape, with autograd to its factors."""
+    matrix = torch.eye(layer.size, dtype=torch.float64) + layer.U @ layer.V
+    sizes = (prod(layer.shape[: layer.axes[0]]), prod(layer.shape[layer.axes[-1] + 1 :]))
+    before, after = (torch.eye(size, dtype=torch.float64) for size in sizes)
+    return torch.kron(before, torch.kron(matrix if layer.axes[0] == 0 else matrix.mT.contiguous(), after))
+
+
+@pytest.mark.parametrize("rank", [2, 40])
+@pytest.mark.parametrize("shape, axes", [(shape, axes) for shape, groups in GROUPS.items() for axes in groups], ids=str)
+def test_groups_of_axes_of_any_shape_are_kronecker_products(
+    shape: tuple[int, ...], axes: tuple[int, ...], rank: int
+) -> None:
+    case = Case("", lambda: LowRankTransform(shape, axes, rank), shape)
+    layer, inputs = case.build(), case.inputs(batch=3).requires_grad_()
+    matrix, flat = kronecker(layer), inputs.flatten(1)
+    logabsdet = torch.linalg.slogdet(matrix).logabsdet
+    pairs = [
+        (layer(inputs), (flat @ matrix.mT, logabsdet)),
+        (layer.inverse(inputs), (torch.linalg.solve(matrix, flat.mT).mT, -logabsdet)),
+    ]
+    for (outputs, fast), (expected, slow) in pairs:
+        torch.testing.assert_close(outputs.flatten(1), expected, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(fast, slow.expand(3), rtol=1e-9, atol=1e-9)
+        weights, arguments = torch.randn(3, matrix.shape[0], dtype=torch.float64), (layer.U, layer.V, inputs)
+        ours = torch.autograd.grad((outputs.flatten(1) * weights).sum() + fast.sum(), arguments, retain_graph=True)
+        dense = torch.autograd.grad((expected * weights).sum() + 3 * slow, arguments, retain_graph=True)
+        for gradient, dense_one in zip(ours, dense, strict=True):
+            torch.testing.assert_close(gradient, dense_one, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", PATTERNS, ids=str)
+def test_groups_that_cover_the_axes_are_one_kronecker_product_in_any_order(shape: tuple[int, ...]) -> None:
+    case = Case("", lambda: Chain([LowRankTransform(shape, axes, 2) for axes in PATTERNS[shape]]), shape)
+    chain, inputs = case.build(), case.inputs()
+    first, *others = (torch.from_numpy(update(layer)) for layer in chain)
+    matrix = reduce(torch.kron, [first, *(other.mT.contiguous() for other in others)])
+    for layers in permutations(chain):
+        outputs, logabsdet = Chain(layers)(inputs)
+        torch.testing.assert_close(outputs.flatten(1), inputs.flatten(1) @ matrix.mT, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(logabsdet, torch.linalg.slogdet(matrix).logabsdet.expand(2), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("n, d", [(8, 3), (8, 8), (3, 8), (1, 1), (1, 4), (5, 1), (2, 5), (64, 16)])

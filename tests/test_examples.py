@@ -20,6 +20,14 @@ EXAMPLES = {
         ["--max-steps", "2", "--test-images", "4", "--mixings", "conv1x1", "--couplings", "additive", "--out", "."],
         "| conv1x1 | additive |",
     ),
+    "tabular_low_rank": (
+        ["--side", "8", "--iterations", "2", "--sizes", "64", "--output", "picture.png"],
+        "vectors of   64  LULinear / low rank, 32",
+    ),
+    "video_flow": (
+        ["--mixings", "time", "--iterations", "1", "--hidden-channels", "4", "--output", "picture.png"],
+        "test bits/dim",
+    ),
 }
 
 
