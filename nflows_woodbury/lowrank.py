@@ -12,7 +12,8 @@ Everything rests on two identities for the capacitance :math:`C = I_d + V U`:
 a low-rank update is a low-rank update with the factors :math:`-U C^{-1}` and :math:`V`, and costs what the
 forward map costs: ``O(d n)`` per vector after ``O(d^2 n + d^3)`` once.
 
-Pure functions on tensors; the modules that hold the factors are in :mod:`nflows_woodbury.transforms`.
+Pure functions of the factors; :mod:`nflows_woodbury.twosided` applies them to data, and the modules that hold them are
+in :mod:`nflows_woodbury.transforms`.
 
 >>> U, V = STARTS["reflection"](12, 4)
 >>> U.shape, V.shape
@@ -29,7 +30,6 @@ from torch import Tensor
 
 __all__ = [
     "STARTS",
-    "apply",
     "cancelling_start",
     "capacitance",
     "inverse_factors",
@@ -46,8 +46,8 @@ def capacitance(U: Tensor, V: Tensor) -> Tensor:
     >>> capacitance(torch.ones(3, 1), torch.ones(1, 3))
     tensor([[4.]])
     """
-    product = V @ U if U.shape[-1] <= U.shape[-2] else U @ V
-    return product + torch.eye(product.shape[-1], dtype=product.dtype, device=product.device)
+    left, right = (V, U) if U.shape[-1] <= U.shape[-2] else (U, V)
+    return torch.addmm(torch.eye(left.shape[-2], dtype=U.dtype, device=U.device), left, right)
 
 
 def logabsdet(U: Tensor, V: Tensor) -> Tensor:
@@ -57,7 +57,10 @@ def logabsdet(U: Tensor, V: Tensor) -> Tensor:
     >>> logabsdet(torch.ones(3, 1), torch.ones(1, 3))
     tensor(1.3863, dtype=torch.float64)
     """
-    return torch.linalg.slogdet(capacitance(_wide(U), _wide(V))).logabsdet
+    C = capacitance(_wide(U), _wide(V))
+    if torch.is_grad_enabled():
+        return torch.linalg.slogdet(C).logabsdet
+    return _logabsdet(torch.linalg.lu_factor_ex(C).LU)  # a fifth of slogdet's time, but with slow gradients
 
 
 def inverse_factors(U: Tensor, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -69,47 +72,27 @@ def inverse_factors(U: Tensor, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     >>> import torch
     >>> U, V = torch.ones(3, 1), torch.ones(1, 3)
-    >>> back = inverse_factors(U, V)[:2]
-    >>> apply(apply(torch.ones(1, 3, 1), U, V), *back).flatten()
-    tensor([1., 1., 1.])
+    >>> back_U, back_V, logabsdet = inverse_factors(U, V)
+    >>> (torch.eye(3) + back_U @ back_V) @ (torch.eye(3) + U @ V)
+    tensor([[1., 0., 0.],
+            [0., 1., 0.],
+            [0., 0., 1.]])
     """
     wide = _wide(U)
-    factors, pivots, _ = torch.linalg.lu_factor_ex(capacitance(wide, _wide(V)))
+    C = capacitance(wide, _wide(V))
+    factors, pivots, _ = torch.linalg.lu_factor_ex(C)
+    minus_inverse = torch.linalg.lu_solve(factors, pivots, -torch.eye(C.shape[-1], dtype=C.dtype, device=C.device))
     # Push-through: U C^-1 from the right where C = I_d + V U, C^-1 U from the left where C = I_n + U V.
-    solved = torch.linalg.lu_solve(factors, pivots, wide, left=U.shape[-1] > U.shape[-2])
-    return -solved.to(U.dtype), V, factors.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
+    back = wide @ minus_inverse if U.shape[-1] <= U.shape[-2] else minus_inverse @ wide
+    return back.to(U.dtype), V, _logabsdet(factors)
+
+
+def _logabsdet(factors: Tensor) -> Tensor:
+    return factors.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
 
 
 def _wide(factor: Tensor) -> Tensor:
     return factor if factor.device.type == "mps" else factor.double()  # Apple's GPUs have no float64
-
-
-def apply(inputs: Tensor, U: Tensor, V: Tensor) -> Tensor:
-    """``(I + U V)`` on the second axis of ``inputs``, shape (P, n, m); the same shape comes back.
-
-    Costs ``2 d n`` multiplications per vector through the factors, or ``n^2`` through the dense matrix where that
-    is cheaper (``n <= 2 d``).
-
-    >>> import torch
-    >>> apply(torch.ones(1, 3, 1), torch.ones(3, 1), torch.ones(1, 3)).flatten()
-    tensor([4., 4., 4.])
-    """
-    batch, n, m = inputs.shape
-    if m == 1:  # vectors lie contiguously: one matrix product over all of them, from the right
-        return _apply_rows(inputs.squeeze(-1), U, V).unsqueeze(-1)
-    if n <= 2 * U.shape[-1]:
-        return torch.matmul(_dense(U, V), inputs)
-    return torch.baddbmm(inputs, U.expand(batch, -1, -1), torch.matmul(V, inputs))
-
-
-def _apply_rows(rows: Tensor, U: Tensor, V: Tensor) -> Tensor:
-    if rows.shape[-1] <= 2 * U.shape[-1]:
-        return rows @ _dense(U, V).mT
-    return torch.addmm(rows, rows @ V.mT, U.mT)
-
-
-def _dense(U: Tensor, V: Tensor) -> Tensor:
-    return torch.addmm(torch.eye(U.shape[-2], dtype=U.dtype, device=U.device), U, V)
 
 
 # Starts: how the factors begin. Each maps (n, d) to (U, V) in the default dtype, drawn from torch's global generator.

@@ -90,27 +90,24 @@ def test_agrees_with_its_dense_twin(name: str, shape: tuple[int, int, int]) -> N
 
 
 @pytest.mark.parametrize("n, d", [(7, 3), (3, 7), (5, 5), (1, 1), (1, 4), (40, 2)])
-@pytest.mark.parametrize("m", [1, 6])
-def test_lowrank_functions_agree_with_dense_matrices_values_and_gradients(n: int, d: int, m: int) -> None:
+def test_lowrank_functions_agree_with_dense_matrices_values_and_gradients(n: int, d: int) -> None:
     torch.manual_seed(n + d)
     U, V = (torch.randn(size, dtype=torch.float64).requires_grad_() for size in ((n, d), (d, n)))
-    inputs = torch.randn(4, n, m, dtype=torch.float64, requires_grad=True)
     dense = torch.eye(n, dtype=torch.float64) + U @ V
     solved_U, solved_V, logabsdet = lowrank.inverse_factors(U, V)
     pairs = [
-        (lowrank.apply(inputs, U, V), dense @ inputs),
-        (lowrank.apply(inputs, solved_U, solved_V), torch.linalg.solve(dense, inputs)),
+        (torch.eye(n, dtype=torch.float64) + solved_U @ solved_V, torch.linalg.inv(dense)),
         (lowrank.logabsdet(U, V), torch.linalg.slogdet(dense).logabsdet),
         (logabsdet, torch.linalg.slogdet(dense).logabsdet),
     ]
     for fast, slow in pairs:
         torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-9)
         weights = torch.randn(fast.shape, dtype=torch.float64)
-        arguments = (U, V, inputs) if fast.dim() else (U, V)
-        ours = torch.autograd.grad((fast * weights).sum(), arguments, retain_graph=True)
-        dense_ones = torch.autograd.grad((slow * weights).sum(), arguments, retain_graph=True)
-        for gradient, expected in zip(ours, dense_ones, strict=True):
-            torch.testing.assert_close(gradient, expected, rtol=1e-7, atol=1e-7)
+        ours = torch.autograd.grad((fast * weights).sum(), (U, V), retain_graph=True)
+        dense_ones = torch.autograd.grad((slow * weights).sum(), (U, V), retain_graph=True)
+        torch.testing.assert_close(ours, dense_ones, rtol=1e-7, atol=1e-7)
+    with torch.no_grad():
+        torch.testing.assert_close(lowrank.logabsdet(U, V), torch.linalg.slogdet(dense).logabsdet, rtol=1e-9, atol=1e-9)
 
 
 def test_groups_of_axes_commute() -> None:

@@ -31,6 +31,7 @@ from torch import Tensor
 from nflows_woodbury import ImageFlow, image_flow, transforms
 from nflows_woodbury.lowrank import STARTS
 from nflows_woodbury.presets import COUPLINGS, DEQUANTIZERS, LOW_RANK, MIXINGS
+from nflows_woodbury.transforms.base import LinearTransform
 from nflows_woodbury.transforms.emerging import CORNERS
 from nflows_woodbury.transforms.macow import DIRECTIONS
 
@@ -47,6 +48,7 @@ SHAPES = sorted(
     key=lambda shape: (prod(shape), shape),
 )
 AXES = [(0,), (1,), (2,), (0, 1), (1, 2), (0, 1, 2)]
+PAIRS = [(first, second) for first, second in product(AXES, AXES) if first[-1] < second[0]]
 Shape = tuple[int, int, int]
 Options = tuple[dict[str, Any], ...]
 
@@ -140,6 +142,13 @@ PARTS: dict[str, Part] = {
     "low-rank": Part(
         lambda case: transforms.LowRankTransform(case.shape, rank=case.ranks[0], **case.option),
         _options(axes=AXES, init=tuple(STARTS)),
+    ),
+    "low-rank-chain": Part(
+        lambda case: transforms.LowRankChain(
+            transforms.LowRankTransform(case.shape, axes, rank, case.option["init"])
+            for axes, rank in zip(case.option["groups"], case.ranks, strict=True)
+        ),
+        _options(groups=PAIRS, init=tuple(STARTS)),
     ),
     "autoregressive": _part(
         transforms.AutoregressiveConvolution, _options(kernel_size=(1, 2, 3), corner=tuple(CORNERS))
@@ -271,9 +280,11 @@ def tame(transform: Transform, inputs: Tensor, context: Tensor | None) -> bool:
 
 
 def leaves(transform: Transform) -> list[Transform]:
-    """The transforms that are made of no others."""
-    parts = [part for part in transform.modules() if isinstance(part, Transform)]
-    return [part for part in parts if not any(isinstance(m, Transform) for m in part.modules() if m is not part)]
+    """The transforms that are made of no others, or that apply those they are made of at once."""
+    if isinstance(transform, LinearTransform):
+        return [transform]
+    parts = [part for child in transform.children() for part in leaves(child)]
+    return parts or [transform] * isinstance(transform, Transform)
 
 
 def roundings(transform: Transform, inputs: Tensor, context: Tensor | None, direction: str) -> Tensor:

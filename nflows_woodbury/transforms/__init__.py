@@ -14,7 +14,7 @@ from nflows_woodbury.transforms.reversible import Reversible
 from nflows_woodbury.transforms.spline import SplineCoupling
 from nflows_woodbury.transforms.squeeze import Squeeze
 from nflows_woodbury.transforms.variational import VariationalDequantize
-from nflows_woodbury.transforms.woodbury import LowRankTransform, MEWoodburyTransform, WoodburyTransform
+from nflows_woodbury.transforms.woodbury import LowRankChain, LowRankTransform, MEWoodburyTransform, WoodburyTransform
 
 __all__ = [
     "ActNorm",
@@ -24,6 +24,7 @@ __all__ = [
     "Chain",
     "EmergingConvolution",
     "InvertibleConv1x1",
+    "LowRankChain",
     "LowRankTransform",
     "MEWoodburyTransform",
     "MaCowUnit",

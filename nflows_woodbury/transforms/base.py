@@ -23,7 +23,7 @@ def full_precision(inputs: Tensor) -> AbstractContextManager[object]:
     torch.float32
     """
     device = inputs.device.type
-    if not torch.amp.is_autocast_available(device):  # such as meta
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):  # the first for meta
         return nullcontext()
     return torch.autocast(device, enabled=False)
 
@@ -106,4 +106,4 @@ class LinearTransform(Transform):
 
 def _per_input(logabsdet: Tensor, inputs: Tensor) -> Tensor:
     """A scalar as (B,), float32 or wider, with memory of its own for hosts that add in place."""
-    return logabsdet.to(torch.promote_types(inputs.dtype, torch.float32)).repeat(inputs.shape[0])
+    return logabsdet.to(torch.promote_types(inputs.dtype, torch.float32)).expand(inputs.shape[0]).clone()

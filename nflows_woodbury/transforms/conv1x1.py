@@ -119,7 +119,8 @@ def _rotation(n: int) -> Tensor:
 
 
 def _mix(weight: Tensor, inputs: Tensor) -> Tensor:
-    return torch.matmul(weight, inputs.flatten(2)).view(inputs.shape)
+    # bmm, as matmul of a weight that learns would transpose the images, and copy them
+    return torch.bmm(weight.expand(len(inputs), -1, -1), inputs.flatten(2)).view(inputs.shape)
 
 
 def _pixels(inputs: Tensor) -> int:

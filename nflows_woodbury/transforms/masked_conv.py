@@ -21,7 +21,7 @@ only. Substitution then takes one small matrix product per kernel row for a whol
 with both products by :math:`D^{-1}` taken once, ahead of the loop. Convolution and inverse cost ``O(p q c^2 h w)`` per
 image. Kernels that face another way are handled by flipping the image.
 
-Pure functions on tensors of any device; call them with autocast off. They multiply by ``matmul``, not ``conv2d``,
+Pure functions on tensors of any device; call them with autocast off. They multiply by ``bmm``, not ``conv2d``,
 which would round to TF32 on recent GPUs by default.
 
 >>> import torch
@@ -53,7 +53,7 @@ def correlate(inputs: Tensor, kernel: Tensor) -> Tensor:
     """
     height, width = inputs.shape[2] - kernel.shape[2] + 1, inputs.shape[3] - kernel.shape[3] + 1
     taps = kernel.permute(0, 2, 3, 1).flatten(1)
-    outputs = torch.matmul(taps, _windows(inputs, height, width))
+    outputs = torch.bmm(taps.expand(len(inputs), -1, -1), _windows(inputs, height, width))
     return outputs.view(inputs.shape[0], kernel.shape[0], height, width)
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 
 from torch import Tensor, nn
 
 from nflows_woodbury import lowrank
 from nflows_woodbury.checks import image_inputs, image_shape, one_of, positive_int
-from nflows_woodbury.transforms.base import LinearTransform
+from nflows_woodbury.transforms.base import LinearTransform, SingularError
 from nflows_woodbury.transforms.chain import Chain
+from nflows_woodbury.twosided import Factors, two_sided
 
-__all__ = ["LowRankTransform", "MEWoodburyTransform", "WoodburyTransform"]
+__all__ = ["LowRankChain", "LowRankTransform", "MEWoodburyTransform", "WoodburyTransform"]
 
 Start = str | Callable[[int, int], tuple[Tensor, Tensor]]
 
@@ -84,29 +85,110 @@ class LowRankTransform(LinearTransform):
         image_inputs(inputs, self.shape)
 
     def _map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        return self._update(inputs, self.U, self.V), self._multiplicity * lowrank.logabsdet(self.U, self.V)
+        return _apply([self], [(self.U, self.V)], inputs), self._logabsdet()
 
     def _inverse_map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        U, V, logabsdet = lowrank.inverse_factors(self.U, self.V)
-        return self._update(inputs, U, V), -self._multiplicity * logabsdet
+        factors, logabsdet = self._inverse()
+        return _apply([self], [factors], inputs), logabsdet
 
     def solved(self, inputs: Tensor) -> Tensor:
         """The capacitance, ``(d, d)``; ``(n, n)`` where the rank exceeds the axis."""
         return lowrank.capacitance(self.U, self.V)
 
+    def _logabsdet(self) -> Tensor:
+        return self._multiplicity * lowrank.logabsdet(self.U, self.V)
+
+    def _inverse(self) -> tuple[Factors, Tensor]:
+        """The factors of the inverse, and its log-det."""
+        U, V, logabsdet = lowrank.inverse_factors(self.U, self.V)
+        return (U, V), -self._multiplicity * logabsdet
+
     @property
     def _multiplicity(self) -> int:
         return prod(self.shape) // self.size
 
-    def _update(self, inputs: Tensor, U: Tensor, V: Tensor) -> Tensor:
-        before = prod(self.shape[: self.axes[0]])
-        columns = inputs.reshape(inputs.shape[0] * before, self.size, prod(self.shape[self.axes[-1] + 1 :]))
-        if self.axes[0] > 0:  # from the right: the transposed map on each vector
-            U, V = V.mT, U.mT
-        return lowrank.apply(columns, U, V).reshape(inputs.shape)
+    def _on(self, side: str, factors: Factors) -> Factors:
+        """What acts on one side of a matrix; but on the side of its own the map is the transposed one."""
+        U, V = factors
+        return (U, V) if (side == "left") == (self.axes[0] == 0) else (V.mT, U.mT)
 
 
-class WoodburyTransform(Chain):
+class LowRankChain(LinearTransform, Chain):
+    """Low-rank updates along different groups of axes of the same inputs, which share passes over them.
+
+    The map is that of :class:`~nflows_woodbury.transforms.chain.Chain`. Two updates of neighbouring groups, of which
+    the second one ends at the last axis, act on the two sides of a matrix and are applied at once. (With a hook on one
+    of the updates they run one after the other, so that the hook sees its inputs and outputs.)
+
+    Args:
+        updates: :class:`LowRankTransform` of one shape, by rising axes; else TypeError or ValueError.
+
+    Shapes:
+        inputs and outputs ``(B, *shape)``, ``logabsdet`` ``(B,)``.
+
+    >>> import torch
+    >>> shape = (3, 8, 6, 6)  # channels, time, height, width
+    >>> mixing = LowRankChain(LowRankTransform(shape, axes, rank=4) for axes in [(0,), (1,), (2, 3)])
+    >>> outputs, logabsdet = mixing(torch.randn(5, *shape))
+    >>> outputs.shape, logabsdet.shape
+    (torch.Size([5, 3, 8, 6, 6]), torch.Size([5]))
+    """
+
+    def __init__(self, updates: Iterable[LowRankTransform]) -> None:
+        super().__init__(updates)
+        parts = list(self.transforms)
+        if not parts or not all(isinstance(part, LowRankTransform) for part in parts):
+            raise TypeError(f"updates must be LowRankTransforms, at least one, got {parts!r}")
+        if len({part.shape for part in parts}) > 1 or [axis for part in parts for axis in part.axes] != sorted(
+            {axis for part in parts for axis in part.axes}
+        ):
+            raise ValueError(f"updates must be of one shape, along different axes in rising order, got {parts!r}")
+
+    def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map data towards noise; ``context`` is accepted and not used."""
+        if any(part._forward_hooks or part._forward_pre_hooks for part in self.transforms):
+            return Chain.forward(self, inputs, context)
+        return super().forward(inputs, context)
+
+    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map noise towards data; ``context`` is accepted and not used."""
+        try:
+            return super().inverse(inputs, context)
+        except SingularError:  # one by one, so that the error names the update
+            return Chain.inverse(self, inputs, context)
+
+    def _check(self, inputs: Tensor) -> None:
+        self.transforms[0]._check(inputs)
+
+    def _map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        logabsdet = sum(part._logabsdet() for part in self.transforms)
+        return _apply(self.transforms, [(part.U, part.V) for part in self.transforms], inputs), logabsdet
+
+    def _inverse_map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        factors, logabsdets = zip(*(part._inverse() for part in self.transforms), strict=True)
+        return _apply(self.transforms, factors, inputs), sum(logabsdets)
+
+
+def _apply(updates: Sequence[LowRankTransform], factors: Sequence[Factors], inputs: Tensor) -> Tensor:
+    """Updates with such factors instead of their own, two at once where they act on the two sides of a matrix."""
+    outputs, rest = inputs, list(zip(updates, factors, strict=True))
+    while rest:
+        shape, left, right = rest[0][0].shape, None, None
+        if rest[-1][0].axes[-1] == len(shape) - 1:
+            update, own = rest.pop()
+            right, start = update._on("right", own), update.axes[0]
+        else:
+            start = rest[-1][0].axes[-1] + 1
+        if rest and rest[-1][0].axes[-1] + 1 == start:
+            update, own = rest.pop()
+            left, n = update._on("left", own), update.size
+        else:
+            n = 1
+        outputs = two_sided(outputs.reshape(-1, n, prod(shape[start:])), left, right)
+    return outputs.view(inputs.shape)
+
+
+class WoodburyTransform(LowRankChain):
     r"""The Woodbury transformation: mixes every channel with every channel and every pixel with every pixel.
 
     For one image as a ``c x s`` matrix, ``s = h w``:
@@ -152,7 +234,7 @@ class WoodburyTransform(Chain):
         super().__init__(_updates(shape, (("dc", (0,)), ("ds", (1, 2))), ranks, init))
 
 
-class MEWoodburyTransform(Chain):
+class MEWoodburyTransform(LowRankChain):
     r"""Memory-efficient Woodbury: updates of channels, rows and columns, each along its own axis.
 
     ``(I_c + U_c V_c)`` acts on channels from the left, ``(I_w + U_w V_w)`` from the right on the ``(c h) x w`` view
