@@ -11,7 +11,7 @@ import torch
 from nflows.transforms import ReversePermutation, Transform
 from torch.nn import functional as F
 
-from nflows_woodbury import AffineCoupling, Chain, LowRankTransform, image_flow
+from nflows_woodbury import AffineCoupling, Chain, LowRankChain, LowRankTransform, image_flow
 from nflows_woodbury.data import ImageSet
 from nflows_woodbury.evaluation import bits_per_dim, png_bits_per_dim
 from nflows_woodbury.loading import open_source
@@ -54,12 +54,13 @@ def mixing(kind: str, shape: tuple[int, int, int]) -> Chain:
     frames = FRAMES * 2 * shape[1] // SIDE
     clip = frames, shape[0] // frames, *shape[1:]
     update = partial(LowRankTransform, clip)
+    pixels = update((2, 3), 16, "cancelling")
     mixed = {
-        "frames reversed": [ReversePermutation(frames), update((1,), 8)],  # the couplings change both halves in turn
-        "time": [update((0,), frames // 2), update((1,), 8)],
-        "time and colours as one": [update((0, 1), 8 + frames // 2)],
+        "frames reversed": [ReversePermutation(frames), LowRankChain([update((1,), 8), pixels])],
+        "time": [LowRankChain([update((0,), frames // 2), update((1,), 8), pixels])],
+        "time and colours as one": [LowRankChain([update((0, 1), 8 + frames // 2), pixels])],
     }
-    return Chain([View(shape, clip), *mixed[kind], update((2, 3), 16, "cancelling"), View(clip, shape)])
+    return Chain([View(shape, clip), *mixed[kind], View(clip, shape)])
 
 
 def main() -> None:
@@ -71,7 +72,7 @@ def main() -> None:
     parser.add_argument("--output", default="video_flow.png", help="test clips, and samples of the best model")
     args = parser.parse_args()
     source = open_source("photos", size=CROP)
-    test, lowest = clips(source.test.images, 0), float("inf")
+    test, best, samples = clips(source.test.images, 0), float("inf"), None
     print(f"{'each frame as PNG':24} {png_bits_per_dim(test[:64].view(-1, COLOURS, SIDE, SIDE)):.2f} bits/dim")
     for kind in args.mixings:
         torch.manual_seed(args.seed)
@@ -88,11 +89,10 @@ def main() -> None:
             schedule.step()
         bits = bits_per_dim(flow.eval(), ImageSet(test)).mean().item()
         print(f"{kind:24} {bits:.2f} test bits/dim", flush=True)
-        if bits < lowest:
-            lowest, samples = bits, flow.sample(8, temperature=0.8)
+        best, samples = (bits, flow.sample(8, temperature=0.8)) if bits < best else (best, samples)
     films = torch.stack([test[:8], samples], 1).view(16, FRAMES, COLOURS, SIDE, SIDE)
-    films = F.pad(films, (0, 0) * 3 + (0, 1), value=255)  # a white frame at the end of each
-    print("test clips, samples:", save_png(image_grid(films.flatten(0, 1), 2 * FRAMES + 2), args.output, zoom=3))
+    frames = F.pad(films, (0, 0, 0, 0, 0, 0, 0, 1), value=255).flatten(0, 1)  # a white one ends each film
+    print("test clips, samples:", save_png(image_grid(frames, 2 * FRAMES + 2), args.output, zoom=3))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from nflows_woodbury import (
     ActNorm,
     Chain,
     EmergingConvolution,
+    LowRankChain,
     LowRankTransform,
     MaCowUnit,
     MEWoodburyTransform,
@@ -112,7 +113,7 @@ def _rank_cases() -> Iterator[Case]:
         for axes in groups:
             yield Case(f"low-rank-{axes}", partial(LowRankTransform, other, axes, 2), other)
         parts = [partial(LowRankTransform, other, axes, 3) for axes in PATTERNS[other]]
-        yield Case("groups", lambda parts=parts: Chain([part() for part in parts]), other)
+        yield Case("groups", lambda parts=parts: LowRankChain([part() for part in parts]), other)
 
 
 def _named_cases() -> Iterator[Case]:

@@ -21,6 +21,7 @@ from nflows_woodbury import (
     AffineCoupling,
     Chain,
     InvertibleConv1x1,
+    LowRankChain,
     LowRankTransform,
     MEWoodburyTransform,
     Multiscale,
@@ -152,12 +153,12 @@ def test_groups_of_axes_of_any_shape_are_kronecker_products(
 
 @pytest.mark.parametrize("shape", PATTERNS, ids=str)
 def test_groups_that_cover_the_axes_are_one_kronecker_product_in_any_order(shape: tuple[int, ...]) -> None:
-    case = Case("", lambda: Chain([LowRankTransform(shape, axes, 2) for axes in PATTERNS[shape]]), shape)
+    case = Case("", lambda: LowRankChain(LowRankTransform(shape, axes, 2) for axes in PATTERNS[shape]), shape)
     chain, inputs = case.build(), case.inputs()
     first, *others = (torch.from_numpy(update(layer)) for layer in chain)
     matrix = reduce(torch.kron, [first, *(other.mT.contiguous() for other in others)])
-    for layers in permutations(chain):
-        outputs, logabsdet = Chain(layers)(inputs)
+    for layers in [chain, *map(Chain, permutations(chain))]:
+        outputs, logabsdet = layers(inputs)
         torch.testing.assert_close(outputs.flatten(1), inputs.flatten(1) @ matrix.mT, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(logabsdet, torch.linalg.slogdet(matrix).logabsdet.expand(2), rtol=1e-9, atol=1e-9)
 

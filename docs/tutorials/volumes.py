@@ -7,16 +7,23 @@ from matplotlib.figure import Figure
 from nflows.distributions import StandardNormal
 from nflows.flows import Flow
 
-from nflows_woodbury import Chain, LowRankTransform
+from nflows_woodbury import LowRankChain, LowRankTransform
 from nflows_woodbury.loading import open_source
 
 
 # groups
 def grouped(shape, ranks, init="reflection"):
     """A low-rank update for each group of axes."""
-    return Chain([LowRankTransform(shape, axes, rank, init) for axes, rank in ranks.items()])
+    updates = [LowRankTransform(shape, axes, rank, init) for axes, rank in ranks.items()]
+    return LowRankChain(updates)
 
 
+def count(layer):
+    """Parameters."""
+    return sum(parameter.numel() for parameter in layer.parameters())
+
+
+torch.manual_seed(0)
 sequence = grouped((3, 64), {(0,): 3, (1,): 8})  # colours, positions
 clip = grouped((3, 8, 16, 16), {(0,): 3, (1,): 4, (2, 3): 16})  # colours, time, pixels
 for layer in (sequence, clip):
@@ -24,57 +31,68 @@ for layer in (sequence, clip):
     values = torch.randn(10, *shape)
     outputs, logabsdet = layer(values)
     error = (layer.inverse(outputs)[0] - values).abs().max()
-    parameters = sum(parameter.numel() for parameter in layer.parameters())
-    print(f"{shape}: {parameters} parameters, round trip within {error:.0e}; a full matrix has {prod(shape) ** 2}")
+    print(f"{shape}: {count(layer)} parameters, a full matrix has {prod(shape) ** 2};")
+    print(f"    round trip within {error:.0e}")
 
 # check
 torch.manual_seed(0)
 shape = (2, 3, 3, 3)
 ranks = {(0,): 1, (1,): 2, (2, 3): 3}
-small = grouped(shape, ranks, init=lambda n, d: (0.7 * torch.randn(n, d), 0.7 * torch.randn(d, n))).double()
+
+
+def start(n, d):
+    """Factors far from the identity."""
+    return 0.7 * torch.randn(n, d), 0.7 * torch.randn(d, n)
 
 
 def jacobian(layer):
     """The whole matrix of a layer, by autograd."""
     zero = torch.zeros(1, *shape, dtype=torch.float64)
-    return torch.autograd.functional.jacobian(lambda x: layer(x)[0], zero).view(prod(shape), prod(shape))
+    entries = torch.autograd.functional.jacobian(lambda x: layer(x)[0], zero)
+    return entries.view(prod(shape), prod(shape))
 
 
+small = grouped(shape, ranks, start).double()
 first, *others = (torch.eye(part.size) + part.U @ part.V for part in small)
 kronecker = reduce(torch.kron, [first, *(matrix.T.contiguous() for matrix in others)])
+whole = jacobian(small)
 _, logabsdet = small(torch.randn(1, *shape, dtype=torch.float64))
-print("one Kronecker product:", torch.allclose(jacobian(small), kronecker))
-print(f"log-det {logabsdet.item():.6f}, of the whole matrix {torch.linalg.slogdet(jacobian(small)).logabsdet:.6f}")
+print("one Kronecker product:", torch.allclose(whole, kronecker))
+print(f"log-det {logabsdet.item():.6f}", end=", ")
+print(f"of the whole matrix {torch.linalg.slogdet(whole).logabsdet:.6f}")
 
 # figures
 GREY = "#808080"
-matplotlib.rcParams.update({"axes.titlecolor": GREY, "axes.edgecolor": GREY, "axes.facecolor": "none"})
+matplotlib.rcParams.update({"axes.titlecolor": GREY, "axes.edgecolor": GREY})
+BLUE, ORANGE = torch.tensor([[0.2, 0.5, 0.9], [0.9, 0.45, 0.1]])
 
 
 def heat(path, panels):
-    """Matrices side by side, blue above 0 and orange below, the stronger the larger; 0 is transparent."""
+    """Matrices side by side, blue above 0 and orange below, stronger if larger."""
     figure = Figure(figsize=(2.1 * len(panels), 2.4), layout="constrained")
-    for axes, (title, matrix) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        matrix = matrix.detach().double()[..., None]
-        strength = (matrix.abs() / matrix.abs().max()) ** 0.7
-        blue, orange = torch.tensor([[0.2, 0.5, 0.9], [0.9, 0.45, 0.1]], dtype=torch.float64)
-        axes.imshow(torch.cat([torch.where(matrix > 0, blue, orange), strength], -1), interpolation="nearest")
+    for place, (title, matrix) in enumerate(panels.items(), 1):
+        values = matrix.detach().float()[..., None]
+        strength = (values.abs() / values.abs().max()) ** 0.7
+        axes = figure.add_subplot(1, len(panels), place)
+        axes.imshow(torch.cat([torch.where(values > 0, BLUE, ORANGE), strength], -1))
         axes.set(xticks=[], yticks=[])
         axes.set_title(title, size=11)
     figure.savefig(path, dpi=150, transparent=True)
 
 
 names = ["colours (0,)", "time (1,)", "pixels (2, 3)"]
-heat("groups.png", {name: jacobian(part) for name, part in zip([*names, "all three"], [*small, small], strict=True)})
+panels = {name: jacobian(update) for name, update in zip(names, small, strict=True)}
+heat("groups.png", {**panels, "all three": whole})
 
 
 # clips
-def draw(photos, side=8, frames=6):
-    """A window passes over each crop (N, 3, 18, 18) in one of nine directions: clips (N, 3, 6, 8, 8), uint8."""
+def draw(photos):
+    """A window passes over each crop, (N, 3, 18, 18): clips (N, 3, 6, 8, 8), uint8."""
     clips = []
-    for photo, (dy, dx) in zip(photos, torch.randint(-1, 2, (len(photos), 2)).tolist(), strict=True):
-        corners = [(5 + dy * (t - 2), 5 + dx * (t - 2)) for t in range(frames)]
-        clips.append(torch.stack([photo[:, y : y + side, x : x + side] for y, x in corners], 1))
+    for photo in photos:
+        dy, dx = torch.randint(-1, 2, (2,)).tolist()
+        corners = [(5 + dy * (t - 2), 5 + dx * (t - 2)) for t in range(6)]
+        clips.append(torch.stack([photo[:, y : y + 8, x : x + 8] for y, x in corners], 1))
     return torch.stack(clips)
 
 
@@ -108,10 +126,10 @@ def fit(flow):
         schedule.step()
 
 
-def report(name, count, log_prob):
+def report(name, parameters, log_prob):
     """Test bits per dimension, of pixels from 0 to 255."""
     bits = log(64, 2) - log_prob.mean() / (prod(shape) * log(2))
-    print(f"{name:26}{count:9} parameters  {bits:.2f} bits/dim")
+    print(f"{name:26}{parameters:9} parameters  {bits:.2f} bits/dim")
 
 
 colours, time, pixels, few = {(0,): 3}, {(1,): 6}, {(2, 3): 64}, {(2, 3): 16}
@@ -128,13 +146,15 @@ for name, ranks in {
     flow = Flow(layer, StandardNormal(shape))
     fit(flow)
     with torch.no_grad():
-        report(name, sum(parameter.numel() for parameter in flow.parameters()), flow.log_prob(floats(test)))
+        report(name, count(flow), flow.log_prob(floats(test)))
     if name == "colours, time, pixels":
         matrices = [torch.eye(part.size) + part.U @ part.V for part in layer]
 
 vectors = floats(train).flatten(1).double()
 normal = torch.distributions.MultivariateNormal(vectors.mean(0), torch.cov(vectors.T))
-report("any covariance", prod(shape) * (prod(shape) + 1) // 2, normal.log_prob(floats(test).flatten(1).double()))
+numbers = prod(shape) * (prod(shape) + 1) // 2
+report("any covariance", numbers, normal.log_prob(floats(test).flatten(1).double()))
 
 # learned
-heat("learned.png", {names[0]: matrices[0], names[1]: matrices[1].T, names[2]: matrices[2].T})
+first, *others = matrices
+heat("learned.png", dict(zip(names, [first, *(matrix.T for matrix in others)], strict=True)))
