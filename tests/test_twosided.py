@@ -12,7 +12,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from nflows_woodbury import Chain, LowRankTransform, MEWoodburyTransform, WoodburyTransform
 from nflows_woodbury.transforms import LowRankChain
-from nflows_woodbury.twosided import two_sided
+from nflows_woodbury.transforms.twosided import two_sided
 
 # matrices n x m, ranks on the left and on the right; dense where n <= 2 d, the identity where None
 SETTINGS = [
@@ -102,6 +102,16 @@ def test_gradients_with_respect_to_some_arguments_only(left: int, right: int) ->
         others[number] = tensor
         results = [torch.autograd.grad(call(*others).sum(), tensor) for call in (fast(left, right), slow(left, right))]
         torch.testing.assert_close(*results)
+
+
+@each_kind
+def test_compilers_trace_plain_operations_with_the_same_gradients(left: int, right: int) -> None:
+    torch._dynamo.reset()
+    given = arguments(5, 6, left, right)
+    compiled = torch.compile(fast(left, right), fullgraph=True, backend="aot_eager")
+    results = [[outputs, *torch.autograd.grad(outputs.square().sum(), given)]
+               for outputs in (call(*given) for call in (compiled, slow(left, right)))]  # fmt: skip
+    torch.testing.assert_close(*results)
 
 
 def test_backward_under_autocast_keeps_full_precision() -> None:

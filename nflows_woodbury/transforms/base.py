@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from math import isfinite
 
 import torch
 from nflows.transforms.base import Transform
@@ -83,10 +84,10 @@ class LinearTransform(Transform):
         layer_dtype(inputs, next(self.parameters()).dtype)
         with full_precision(inputs):
             outputs, logabsdet = self._inverse_map(inputs)
-        if inputs.device.type == "cpu" and not torch.compiler.is_compiling() and not logabsdet.isfinite():
+        if inputs.device.type == "cpu" and not torch.compiler.is_compiling() and not isfinite(logabsdet.item()):
             raise SingularError(
                 f"{type(self).__name__}({self.extra_repr()}) is singular, the log |det| of its inverse is "
-                f"{float(logabsdet.detach())}; nflows-woodbury diagnose says where in a model"
+                f"{logabsdet.item()}; nflows-woodbury diagnose says where in a model"
             )
         return outputs, _per_input(logabsdet, inputs)
 

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from nflows_woodbury import lowrank
 from nflows_woodbury.checks import image_inputs, image_shape, one_of, positive_int
+from nflows_woodbury.lowrank import Factors
 from nflows_woodbury.transforms.base import LinearTransform, SingularError
 from nflows_woodbury.transforms.chain import Chain
-from nflows_woodbury.twosided import Factors, two_sided
+from nflows_woodbury.transforms.twosided import two_sided
 
 __all__ = ["LowRankChain", "LowRankTransform", "MEWoodburyTransform", "WoodburyTransform"]
 
@@ -85,23 +86,15 @@ class LowRankTransform(LinearTransform):
         image_inputs(inputs, self.shape)
 
     def _map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        return _apply([self], [(self.U, self.V)], inputs), self._logabsdet()
+        return _apply([self], [(self.U, self.V)], inputs), self._multiplicity * lowrank.logabsdet(self.U, self.V)
 
     def _inverse_map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        factors, logabsdet = self._inverse()
-        return _apply([self], [factors], inputs), logabsdet
+        U, V, logabsdet = lowrank.inverse_factors(self.U, self.V)
+        return _apply([self], [(U, V)], inputs), -self._multiplicity * logabsdet
 
     def solved(self, inputs: Tensor) -> Tensor:
         """The capacitance, ``(d, d)``; ``(n, n)`` where the rank exceeds the axis."""
         return lowrank.capacitance(self.U, self.V)
-
-    def _logabsdet(self) -> Tensor:
-        return self._multiplicity * lowrank.logabsdet(self.U, self.V)
-
-    def _inverse(self) -> tuple[Factors, Tensor]:
-        """The factors of the inverse, and its log-det."""
-        U, V, logabsdet = lowrank.inverse_factors(self.U, self.V)
-        return (U, V), -self._multiplicity * logabsdet
 
     @property
     def _multiplicity(self) -> int:
@@ -161,12 +154,17 @@ class LowRankChain(LinearTransform, Chain):
         self.transforms[0]._check(inputs)
 
     def _map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        logabsdet = sum(part._logabsdet() for part in self.transforms)
-        return _apply(self.transforms, [(part.U, part.V) for part in self.transforms], inputs), logabsdet
+        factors = [(part.U, part.V) for part in self.transforms]
+        return _apply(self.transforms, factors, inputs), self._total(lowrank.logabsdets(factors))
 
     def _inverse_map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        factors, logabsdets = zip(*(part._inverse() for part in self.transforms), strict=True)
-        return _apply(self.transforms, factors, inputs), sum(logabsdets)
+        factors, logabsdets = lowrank.inverses([(part.U, part.V) for part in self.transforms])
+        return _apply(self.transforms, factors, inputs), -self._total(logabsdets)
+
+    def _total(self, logabsdets: Tensor) -> Tensor:
+        pairs = zip(self.transforms, logabsdets.unbind(), strict=True)
+        first, *others = (part._multiplicity * logabsdet for part, logabsdet in pairs)
+        return sum(others, first)
 
 
 def _apply(updates: Sequence[LowRankTransform], factors: Sequence[Factors], inputs: Tensor) -> Tensor:

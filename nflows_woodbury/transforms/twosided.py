@@ -26,10 +26,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Factors", "two_sided"]
+from nflows_woodbury.lowrank import Factors
+from nflows_woodbury.transforms.base import full_precision
 
-#: ``U`` (n, d) and ``V`` (d, n) of ``I_n + U V``
-Factors = tuple[Tensor, Tensor]
+__all__ = ["two_sided"]
 
 
 def two_sided(inputs: Tensor, left: Factors | None = None, right: Factors | None = None) -> Tensor:
@@ -54,16 +54,17 @@ def two_sided(inputs: Tensor, left: Factors | None = None, right: Factors | None
             [5., 6., 5.],
             [5., 5., 6.]])
     """
+    matrices = inputs
     if left is not None and _is_small(left):
-        inputs, left = torch.bmm(_dense(*left).expand(len(inputs), -1, -1), inputs), None
+        matrices, left = torch.bmm(_dense(*left).expand(len(inputs), -1, -1), inputs), None
     if right is not None and _is_small(right):
-        inputs, right = _on_rows(inputs, _dense(*right)), None
+        matrices, right = _on_rows(matrices, _dense(*right)), None
     if left is None and right is None:
-        return inputs
-    tensors = inputs.contiguous(), *(left or (None, None)), *(right or (None, None))
+        return matrices
+    x, (U, V), (U_, V_) = matrices.contiguous(), left or (None, None), right or (None, None)
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():  # which fuse on their own, or have nothing to save
-        return _product(*tensors)[0]
-    outputs: Tensor = _Update.apply(*tensors)[0]  # type: ignore[no-untyped-call]
+        return _product(x, U, V, U_, V_, owned=matrices is not inputs)[0]
+    outputs: Tensor = _Update.apply(x, U, V, U_, V_)[0]  # type: ignore[no-untyped-call]
     return outputs
 
 
@@ -77,24 +78,25 @@ def _dense(U: Tensor, V: Tensor) -> Tensor:
 
 
 def _product(
-    x: Tensor, U: Tensor | None, V: Tensor | None, U_: Tensor | None, V_: Tensor | None
+    x: Tensor, U: Tensor | None, V: Tensor | None, U_: Tensor | None, V_: Tensor | None, *, owned: bool = False
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """The map, and its thin products ``P``, ``Q`` and ``M``, None where a side is the identity."""
+    """The map, and its thin products ``P``, ``Q`` and ``M``, None where a side is the identity.
+
+    Without a graph it writes on what it has made itself, or on an ``x`` that is ``owned``.
+    """
     P = Q = M = None
-    y, scaled = x, None
+    y, scaled, owned = x, None, owned and not torch.is_grad_enabled()
     if U_ is not None:
         scaled = Q = _on_rows(x, U_)
     if U is not None and V is not None:
         each_U, each_V = (factor.expand(len(x), -1, -1) for factor in (U, V))  # matmul would transpose x, and copy it
         P = torch.bmm(each_V, x)
-        y = torch.baddbmm(x, each_U, P)
+        y, owned = (Tensor.baddbmm_ if owned else torch.baddbmm)(x, each_U, P), not torch.is_grad_enabled()
         if Q is not None:
             M = torch.bmm(each_V, Q)
             scaled = torch.baddbmm(Q, each_U, M)
     if scaled is not None and V_ is not None:
-        in_place = y is not x and not torch.is_grad_enabled()
-        add = Tensor.addmm_ if in_place else torch.addmm
-        y = add(_rows(y), _rows(scaled), V_).view(x.shape)
+        y = (Tensor.addmm_ if owned else torch.addmm)(_rows(y), _rows(scaled), V_).view(x.shape)
     return y, P, Q, M
 
 
@@ -105,6 +107,10 @@ def _rows(matrices: Tensor) -> Tensor:
 
 def _on_rows(matrices: Tensor, factor: Tensor) -> Tensor:
     return (_rows(matrices) @ factor).view(*matrices.shape[:-1], factor.shape[-1])
+
+
+def _forward(*tensors: Tensor) -> tuple[Tensor | None, ...]:
+    return _product(*tensors)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
@@ -118,7 +124,7 @@ def _backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
     if torch.is_grad_enabled():  # a second derivative follows, and what was saved of the products has no graph
         P, Q, M = _product(x, U, V, U_, V_)[1:]
     g = gradient.contiguous()
-    with torch.autocast(g.device.type, enabled=False):
+    with full_precision(g):
         dx, T, G, N = _product(g, *_transposed(U, V), *_transposed(U_, V_))
         dU, dV = _outer(g, P, G, M), _outer(T, x, N, Q)
         dU_, dV_ = _inner(x, G, P, N), _inner(Q, g, M, T)
@@ -182,7 +188,7 @@ def _vmap(info: Any, in_dims: tuple[int | None, ...], inputs: Tensor, *factors: 
 
 
 class _Update(torch.autograd.Function):
-    forward = staticmethod(_product)
+    forward = staticmethod(_forward)
     setup_context = staticmethod(_save)
     backward = staticmethod(_backward)
     jvp = staticmethod(_jvp)
