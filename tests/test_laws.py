@@ -113,12 +113,14 @@ def test_each_input_is_mapped_on_its_own_in_any_memory_layout(case: Case) -> Non
 
 
 @each_case
-def test_inputs_are_left_alone(case: Case) -> None:
+@pytest.mark.parametrize("graph", [True, False])
+def test_inputs_are_left_alone(case: Case, graph: bool) -> None:
     transform, inputs = case.build(), case.inputs()
     before = inputs.clone()
-    outputs, _ = transform(inputs)
-    kept = outputs.clone()
-    transform.inverse(outputs)
+    with torch.set_grad_enabled(graph):
+        outputs, _ = transform(inputs)
+        kept = outputs.clone()
+        transform.inverse(outputs)
     assert torch.equal(inputs, before) and torch.equal(outputs, kept)
 
 
