@@ -49,10 +49,12 @@ class ConvNet(nn.Module):
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
         """Parameters for the map of the other half."""
         layer_dtype(inputs, self.first.weight.dtype)
-        hidden = add_context(self.first(inputs), self.context, context)
-        hidden = self.second(F.relu(hidden))
-        outputs: Tensor = self.last(F.relu(hidden))
-        return outputs.to(inputs.dtype)
+        # Convolutions are faster with the channels last in memory. (vmap does not know contiguous(memory_format=...).)
+        channels_last = inputs.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+        hidden = add_context(self.first(channels_last), self.context, context)
+        hidden = self.second(F.relu(hidden, inplace=True))
+        outputs: Tensor = self.last(F.relu(hidden, inplace=True))
+        return outputs.to(inputs.dtype).contiguous()
 
 
 def zero_conv(in_channels: int, out_channels: int) -> nn.Conv2d:

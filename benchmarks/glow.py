@@ -1,0 +1,188 @@
+"""Time the same Glow in this package, in nflows and in normflows: a training step, evaluation and sampling.
+
+All three have levels x steps of ActNorm, an invertible 1x1 convolution (LU) and an affine coupling with convolutions
+3x3, 1x1, 3x3, factor out half of the channels after each level, and have a standard normal base without learned
+priors. The parts are each library's own; where nflows has no such conditioner it takes plain torch layers. They run in
+turn, in float32, on the same images; the table gives medians, and times as multiples of the fastest of the two hosts.
+
+    python benchmarks/glow.py --threads 2 --rounds 30 --json glow.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from collections.abc import Callable
+from functools import partial
+from math import log, prod
+from pathlib import Path
+from typing import Any
+
+import normflows
+import torch
+from mixing import in_turn, peak_memory, versions
+from nflows import distributions, flows, transforms
+from torch import Tensor, nn
+
+from nflows_woodbury import ActNorm, AffineCoupling, Chain, InvertibleConv1x1, Multiscale, Squeeze, WoodburyTransform
+
+warnings.filterwarnings("ignore", category=FutureWarning)  # nflows: triangular_solve; normflows: torch.lu
+Shape = tuple[int, int, int]
+
+
+class Ours(nn.Module):
+    """From the package's parts, without learned priors, as the hosts have none."""
+
+    def __init__(self, shape: Shape, levels: int, steps: int, hidden: int, mixing: Callable[[Shape], Any]) -> None:
+        super().__init__()
+        parts, shapes = [], []
+        c, h, w = shape
+        for _ in range(levels):
+            c, h, w = level = 4 * c, h // 2, w // 2
+            chain = [Squeeze()]
+            for _ in range(steps):
+                chain += [ActNorm(c), mixing(level), AffineCoupling(level, hidden)]
+            parts.append(Chain(chain))
+            shapes.append(level)
+            c //= 2
+        self.flow = flows.Flow(Multiscale(parts, shapes), distributions.StandardNormal((prod(shape),)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.flow.log_prob(images)
+
+    def sample(self, count: int) -> Tensor:
+        return self.flow.sample(count)
+
+
+class Net(nn.Sequential):
+    """nflows passes a context, which may be None."""
+
+    def __init__(self, ins: int, outs: int, hidden: int) -> None:
+        last = nn.Conv2d(hidden, outs, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        super().__init__(nn.Conv2d(ins, hidden, 3, padding=1), nn.ReLU(), nn.Conv2d(hidden, hidden, 1), nn.ReLU(), last)
+
+    def forward(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
+        return super().forward(inputs)
+
+
+class Nflows(nn.Module):
+    """With its own Squeeze, ActNorm, 1x1 convolution, coupling and multiscale architecture."""
+
+    def __init__(self, shape: Shape, levels: int, steps: int, hidden: int) -> None:
+        super().__init__()
+        multiscale = transforms.MultiscaleCompositeTransform(levels)
+        c, h, w = shape
+        for _ in range(levels):
+            c, h, w = 4 * c, h // 2, w // 2
+            chain = [transforms.SqueezeTransform()]
+            for _ in range(steps):
+                mask, net = torch.arange(c) >= c // 2, partial(Net, hidden=hidden)
+                chain += [transforms.ActNorm(c), transforms.OneByOneConvolution(c, identity_init=False)]
+                chain += [transforms.AffineCouplingTransform(mask, net)]
+            c = (multiscale.add_transform(transforms.CompositeTransform(chain), (c, h, w)) or (c,))[0]
+        self.flow = flows.Flow(multiscale, distributions.StandardNormal((prod(shape),)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.flow.log_prob(images)
+
+    def sample(self, count: int) -> Tensor:
+        return self.flow.sample(count)
+
+
+class Normflows(nn.Module):
+    """With its own MultiscaleFlow, GlowBlock, Squeeze, Merge and base; lists run deepest level first."""
+
+    def __init__(self, shape: Shape, levels: int, steps: int, hidden: int) -> None:
+        super().__init__()
+        bases, merges, blocks = [], [], []
+        c, h, w = shape
+        for level in range(levels):
+            c, h, w = 4 * c, h // 2, w // 2
+            glow = [normflows.flows.GlowBlock(c, hidden) for _ in range(steps)]
+            blocks.insert(0, [*glow, normflows.flows.Squeeze()])
+            last = level == levels - 1
+            latents = (c, h, w) if last else (c // 2, h, w)
+            bases.insert(0, normflows.distributions.DiagGaussian(latents, trainable=False))
+            if not last:
+                merges.insert(0, normflows.flows.Merge())
+                c //= 2
+        self.flow = normflows.MultiscaleFlow(bases, blocks, merges, class_cond=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.flow.log_prob(images, None)
+
+    def sample(self, count: int) -> Tensor:
+        return self.flow.sample(count)[0]
+
+
+def conv1x1(shape: Shape) -> InvertibleConv1x1:
+    return InvertibleConv1x1(shape, "plu")
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "ours": partial(Ours, mixing=conv1x1),
+    "nflows": Nflows,
+    "normflows": Normflows,
+    "ours, Woodbury": partial(Ours, mixing=partial(WoodburyTransform, ranks=(8, 16))),
+}
+
+
+def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor) -> None:
+    optimizer.zero_grad()
+    (-model(images).mean() / (images[0].numel() * log(2))).backward()
+    optimizer.step()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=32, help="side of the images (default: 32)")
+    parser.add_argument("--levels", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=4, help="per level (default: 4)")
+    parser.add_argument("--hidden-channels", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=30, help="of each, in turn (default: 30)")
+    parser.add_argument("--runs", type=int, default=3, help="the whole comparison as often (default: 3)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--json", type=Path, help="file for the results")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    shape = (3, options.size, options.size)
+    images = torch.rand(options.batch_size, *shape, device=options.device) - 0.5
+    calls: dict[str, dict[str, Callable[[], Any]]] = {"training step": {}, "evaluation": {}, "sampling": {}}
+    models = {}
+    for name, make in MODELS.items():
+        model = models[name] = make(shape, options.levels, options.steps, options.hidden_channels).to(options.device)
+        optimizer = torch.optim.Adam(model.parameters(), 1e-4)
+        for _ in range(3):  # the hosts' ActNorm starts from the first batch
+            train_step(model, optimizer, images)
+        calls["training step"][name] = partial(train_step, model, optimizer, images)
+        calls["evaluation"][name] = torch.no_grad()(partial(model, images))
+        calls["sampling"][name] = torch.no_grad()(partial(model.sample, options.batch_size))
+    rows = []
+    for run in range(options.runs):
+        for what, by_name in calls.items():
+            for model in models.values():
+                model.train(what == "training step")
+            seconds = in_turn(by_name, rounds=options.rounds, device=options.device)
+            best = min(seconds[name]["median"] for name in ("nflows", "normflows"))
+            for name, times in seconds.items():
+                row = {"run": run, "what": what, "model": name, **times, "ratio": times["median"] / best}
+                row["images_per_second"] = options.batch_size / times["median"]
+                row["parameters"] = sum(p.numel() for p in models[name].parameters())
+                row["peak_bytes"] = peak_memory(by_name[name], options.device)
+                rows.append(row)
+                print(f"{run}  {what:14} {name:15} {1e3 * times['median']:8.1f} ms (quartiles {1e3 * times['low']:.1f} "
+                      f"to {1e3 * times['high']:.1f})  {row['images_per_second']:7.1f} images/s  "
+                      f"{row['ratio']:.2f} of the faster host", flush=True)  # fmt: skip
+    if options.json:
+        settings = {key: value for key, value in vars(options).items() if key != "json"}
+        options.json.write_text(json.dumps({"settings": settings, **versions(), "results": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,318 @@
+"""Time mixing layers beside their peers: forward, forward + backward, and inverse, each with its log-determinant.
+
+Beside every mixing with a name in the package stand nflows' ``OneByOneConvolution``, normflows' ``Invertible1x1Conv``,
+``conv2d`` with a 1x1 kernel, and the Woodbury formula as published, in plain torch operations (``x + U (V x)``, an
+explicit inverse, a separate ``slogdet``). All run in turn on the same data; what is quoted are medians.
+
+    python benchmarks/mixing.py criteria --threads 1     # six sizes, geometric means of ratios, three runs
+    python benchmarks/mixing.py sweep --out sweep        # over channels and pixels: table, exponents, plot, JSON
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from collections.abc import Callable, Iterable
+from functools import partial
+from math import exp, log
+from pathlib import Path
+from statistics import fmean, linear_regression, quantiles
+from time import perf_counter
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+import nflows.transforms
+import normflows
+import torch
+from torch import Tensor, nn
+from torch.autograd import backward
+from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
+
+from nflows_woodbury import WoodburyTransform
+from nflows_woodbury.presets import MIXINGS
+
+Shape = tuple[int, int, int]
+CRITERIA = [(64, 12, 16, 16), (64, 24, 8, 8), (64, 48, 4, 4), (16, 96, 32, 32), (8, 96, 64, 64), (64, 192, 8, 8)]
+CHANNELS = [(8, c, 32, 32) for c in (16, 32, 64, 128, 256, 512)]
+PIXELS = [(8, 48, side, side) for side in (8, 16, 24, 32, 48, 64, 96, 128)]
+
+
+# --- the peers, data to noise in forward
+
+
+class Published(nn.Module):
+    """Woodbury as in the paper's appendix and its authors' repository, with the factors of ours."""
+
+    def __init__(self, shape: Shape, ranks: tuple[int, int]) -> None:
+        super().__init__()
+        for name, factor in zip(("Uc", "Vc", "Us", "Vs"), WoodburyTransform(shape, ranks).parameters(), strict=True):
+            setattr(self, name, factor)
+        self.register_buffer("eye_c", torch.eye(ranks[0]))
+        self.register_buffer("eye_s", torch.eye(ranks[1]))
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        x = inputs.flatten(2)
+        _, c, s = x.shape
+        logabsdet = s * torch.slogdet(self.eye_c + self.Vc @ self.Uc)[1]
+        x = x + torch.matmul(self.Uc, torch.matmul(self.Vc, x))
+        logabsdet = logabsdet + c * torch.slogdet(self.eye_s + self.Vs @ self.Us)[1]
+        x = x + torch.matmul(torch.matmul(x, self.Us), self.Vs)
+        return x.view(inputs.shape), logabsdet
+
+    def inverse(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        x = inputs.flatten(2)
+        _, c, s = x.shape
+        logabsdet = c * torch.slogdet(self.eye_s + self.Vs @ self.Us)[1]
+        x = x - torch.matmul(
+            torch.matmul(torch.matmul(x, self.Us), torch.inverse(self.eye_s + self.Vs @ self.Us)), self.Vs
+        )
+        logabsdet = logabsdet + s * torch.slogdet(self.eye_c + self.Vc @ self.Uc)[1]
+        W = torch.matmul(self.Uc, torch.inverse(self.eye_c + self.Vc @ self.Uc))
+        x = x - torch.matmul(W, torch.matmul(self.Vc, x))
+        return x.view(inputs.shape), -logabsdet
+
+
+class Conv2d(nn.Module):
+    """``conv2d`` with a dense 1x1 kernel, and ``slogdet``."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.linalg.qr(torch.randn(channels, channels)).Q)
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return F.conv2d(inputs, self.weight[:, :, None, None]), self._logabsdet(inputs)
+
+    def inverse(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return F.conv2d(inputs, torch.inverse(self.weight)[:, :, None, None]), -self._logabsdet(inputs)
+
+    def _logabsdet(self, inputs: Tensor) -> Tensor:
+        return inputs[0, 0].numel() * torch.slogdet(self.weight)[1]
+
+
+class Normflows(nn.Module):
+    """Its forward is noise to data."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.flow = normflows.flows.Invertible1x1Conv(channels, use_lu=True)
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return self.flow.inverse(inputs)
+
+    def inverse(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return self.flow.forward(inputs)
+
+
+PEERS: dict[str, Callable[[Shape, tuple[int, int]], nn.Module]] = {
+    "published Woodbury": Published,
+    "conv2d": lambda shape, ranks: Conv2d(shape[0]),
+    "nflows 1x1": lambda shape, ranks: nflows.transforms.OneByOneConvolution(shape[0], identity_init=False),
+    "normflows 1x1": lambda shape, ranks: Normflows(shape[0]),
+}
+OURS: dict[str, Callable[[Shape, tuple[int, int]], nn.Module]] = {
+    name: lambda shape, ranks, mixing=mixing: mixing(*ranks)(shape) for name, mixing in MIXINGS.items()
+}
+LAYERS = OURS | PEERS
+
+
+# --- measuring
+
+
+def forward(layer: nn.Module, inputs: Tensor) -> Any:
+    with torch.no_grad():
+        return layer(inputs)
+
+
+def forward_and_backward(layer: nn.Module, inputs: Tensor) -> None:
+    layer.zero_grad()
+    inputs = inputs.detach().requires_grad_()
+    outputs, logabsdet = layer(inputs)
+    backward([outputs, logabsdet.sum()], [inputs.detach(), None])
+
+
+def inverse(layer: nn.Module, inputs: Tensor) -> Any:
+    with torch.no_grad():
+        return layer.inverse(inputs)
+
+
+OPERATIONS = {"forward": forward, "forward + backward": forward_and_backward, "inverse": inverse}
+
+
+def in_turn(
+    calls: dict[str, Callable[[], Any]], rounds: int = 5, seconds: float = 0.0, device: str = "cpu"
+) -> dict[str, dict[str, float]]:
+    """Median and quartiles of each call's seconds, timed round by round, after a warm-up.
+
+    A round takes each once, or as often in a row as fit into 10 ms, so that short ones run warm as they do in a model.
+    Each gets at least so many rounds, and goes on until it has taken ``seconds``.
+    """
+    often = {name: max(1, int(0.01 / min(once(call, device) for _ in range(3)))) for name, call in calls.items()}
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    waiting = dict(calls)
+    while waiting:
+        for name, call in list(waiting.items()):
+            taken[name].append(once(call, device, often[name]))
+            if len(taken[name]) >= rounds and sum(taken[name]) * often[name] >= seconds:
+                del waiting[name]
+    return {name: dict(zip(("low", "median", "high"), quantiles(times), strict=True)) for name, times in taken.items()}
+
+
+def once(call: Callable[[], Any], device: str, often: int = 1) -> float:
+    """Seconds of one call, as the mean of so many in a row."""
+    synchronize(device)
+    start = perf_counter()
+    for _ in range(often):
+        call()
+    synchronize(device)
+    return (perf_counter() - start) / often
+
+
+def synchronize(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def peak_memory(call: Callable[[], Any], device: str = "cpu") -> int:
+    """The most bytes of tensors that one call holds beyond what it starts with."""
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        call()
+    held = peak = 0
+    events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
+
+
+def versions() -> dict[str, str]:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    return {"torch": torch.__version__, "python": platform.python_version(), "device": device}
+
+
+def rank(size: int) -> int:
+    """16, or 8 on the smallest axes."""
+    return 8 if size <= 16 else 16
+
+
+def measure(size: tuple[int, ...], layers: Iterable[str], options: argparse.Namespace) -> list[dict[str, Any]]:
+    shape = size[1:]
+    torch.manual_seed(0)
+    inputs = torch.randn(size, device=options.device)
+    ranks = rank(shape[0]), rank(shape[1] * shape[2])
+    built = {name: LAYERS[name](shape, ranks).to(options.device) for name in layers}
+    rows = []
+    for operation, run in OPERATIONS.items():
+        calls = {name: partial(run, layer, inputs) for name, layer in built.items()}
+        for name, seconds in in_turn(calls, seconds=options.seconds, device=options.device).items():
+            rows.append({"size": list(size), "ranks": ranks, "layer": name, "operation": operation, **seconds})
+    return rows
+
+
+# --- reports
+
+
+def mean_ratio(rows: list[dict[str, Any]], operation: str, over: str, under: str) -> float:
+    """The geometric mean over sizes of one layer's time over another's."""
+    times = {(tuple(row["size"]), row["layer"]): row["median"] for row in rows if row["operation"] == operation}
+    return exp(fmean(log(times[size, over] / times[size, under]) for size in dict.fromkeys(s for s, _ in times)))
+
+
+def criteria(options: argparse.Namespace) -> dict[str, Any]:
+    """Six sizes, as often as asked for; of each run the geometric means."""
+    rows, means = [], []
+    for run in range(options.runs):
+        found = [row for size in CRITERIA for row in measure(size, options.layers, options)]
+        rows += [{"run": run, **row} for row in found]
+        means.append({})
+        print(f"run {run}: time over that of woodbury, geometric mean over {len(CRITERIA)} sizes")
+        for operation in OPERATIONS:
+            ratios = {name: mean_ratio(found, operation, name, "woodbury") for name in options.layers}
+            means[-1][operation] = ratios
+            print(f"  {operation:19}" + "  ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()), flush=True)
+    print(table([row for row in rows if row["run"] == options.runs - 1], options.layers))
+    return {"means": means, "results": rows}
+
+
+def sweep(options: argparse.Namespace) -> dict[str, Any]:
+    """Over channels and pixels; exponents of the growth over the upper decade."""
+    rows, exponents = [], []
+    for axis, sizes in (("channels", CHANNELS), ("pixels", PIXELS)):
+        for size in sizes:
+            found = measure(size, options.layers, options)
+            rows += [{"axis": axis, "n": size[1] if axis == "channels" else size[2] * size[3], **row} for row in found]
+            print(f"{axis}: {'x'.join(map(str, size))} done", flush=True)
+        for operation in OPERATIONS:
+            for name in options.layers:
+                curve = [(r["n"], r["median"]) for r in rows
+                         if (r["axis"], r["operation"], r["layer"]) == (axis, operation, name)]  # fmt: skip
+                upper = [(log(n), log(seconds)) for n, seconds in curve if 10 * n >= curve[-1][0]]
+                slope = linear_regression(*zip(*upper, strict=True)).slope
+                exponents.append({"axis": axis, "operation": operation, "layer": name, "exponent": slope})
+    print(table(rows, options.layers))
+    for row in exponents:
+        print(f"{row['axis']:9} {row['operation']:19} {row['layer']:19} grows with exponent {row['exponent']:.2f}")
+    plot(rows, options.layers, options.out / "sweep.png")
+    return {"exponents": exponents, "results": rows}
+
+
+def table(rows: list[dict[str, Any]], layers: Iterable[str]) -> str:
+    """Milliseconds, and the spread (quartiles apart, of the median) of the first layer."""
+    cells = {(tuple(row["size"]), row["operation"], row["layer"]): row for row in rows}
+    lines = ["| size | operation | " + " | ".join(layers) + " |", "|" + "---|" * (2 + len(list(layers)))]
+    for size, operation in dict.fromkeys((size, operation) for size, operation, _ in cells):
+        found = [cells[size, operation, name] for name in layers]
+        times = " | ".join(
+            f"{1e3 * row['median']:.2f} ({(row['high'] - row['low']) / row['median']:.0%})" for row in found
+        )
+        lines.append(f"| {'x'.join(map(str, size))} | {operation} | {times} |")
+    return "\n".join(lines)
+
+
+def plot(rows: list[dict[str, Any]], layers: Iterable[str], path: Path) -> None:
+    """Time against channels and pixels, a row of panels for each operation."""
+    figure, panels = plt.subplots(len(OPERATIONS), 2, figsize=(9, 9), layout="constrained", sharey="row", sharex="col")
+    for row_of_panels, operation in zip(panels, OPERATIONS, strict=True):
+        for axes, axis in zip(row_of_panels, ("channels", "pixels"), strict=True):
+            for name in layers:
+                curve = [(r["n"], 1e3 * r["median"]) for r in rows
+                         if (r["axis"], r["operation"], r["layer"]) == (axis, operation, name)]  # fmt: skip
+                axes.loglog(*zip(*curve, strict=True), "o-" if name in OURS else "s--", label=name, markersize=3)
+            axes.set(title=operation, xlabel=axis if operation == list(OPERATIONS)[-1] else "")
+            axes.grid(alpha=0.3)
+        row_of_panels[0].set_ylabel("ms")
+    panels[0][0].legend(fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["criteria", "sweep"])
+    parser.add_argument("--layers", nargs="+", choices=LAYERS, metavar="LAYER",
+                        default=["woodbury", "me-woodbury", "conv1x1", *PEERS], help=", ".join(LAYERS))  # fmt: skip
+    parser.add_argument("--runs", type=int, default=3, help="of the criteria (default: 3)")
+    parser.add_argument("--seconds", type=float, default=0.5, help="for each layer, size and operation (default: 0.5)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="that torch uses")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--out", type=Path, default=Path("mixing-times"), help="folder for JSON and plot")
+    options = parser.parse_args()
+    if "woodbury" not in options.layers:
+        parser.error("--layers must hold woodbury, which the others are compared with")
+    torch.set_num_threads(options.threads)
+    options.out.mkdir(parents=True, exist_ok=True)
+    results = {"criteria": criteria, "sweep": sweep}[options.what](options)
+    settings = {"seconds": options.seconds, "threads": options.threads, "device": options.device}
+    (options.out / f"{options.what}.json").write_text(json.dumps({"settings": settings | versions(), **results}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
