@@ -29,6 +29,7 @@ import figures  # noqa: E402
 import links  # noqa: E402
 import reference  # noqa: E402
 import results  # noqa: E402
+import typesetting  # noqa: E402
 
 project = "nflows-woodbury"
 author = "The nflows-woodbury developers"
@@ -57,7 +58,7 @@ nitpick_ignore_regex = [
 # The reference: docs/reference.py writes docs/api from each module's __all__, autosummary only fills its tables.
 autosummary_generate = False
 autodoc_typehints_format = "short"
-autodoc_type_aliases = {"Part": "Part", "Shape": "Shape", "Start": "Start", "npt.NDArray": "numpy.ndarray"}
+autodoc_type_aliases = {name: name for name in reference.ALIASES} | {"npt.NDArray": "numpy.ndarray"}
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 90
@@ -97,6 +98,8 @@ def setup(app: Sphinx) -> None:
     app.connect("builder-inited", _make_results)
     app.connect("autodoc-process-docstring", docstrings.fields, priority=100)  # before napoleon
     app.connect("autodoc-process-signature", docstrings.aliases)
+    app.connect("doctree-read", typesetting.finish)
+    app.connect("html-page-context", typesetting.link_back)
     app.connect("missing-reference", _by_short_name)
     app.connect("env-check-consistency", _has_every_name)
     app.connect("build-finished", _copy_mathjax)
@@ -118,7 +121,7 @@ def _by_short_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, conte
         return None
     objects = env.domains["py"].objects
     named = [entry for key, entry in objects.items() if key.rsplit(".", 1)[-1] == name]
-    named = [entry for entry in named if entry.objtype != "method"] or named
+    named = [entry for entry in named if entry.objtype not in ("method", "attribute")] or named
     if len({entry.node_id for entry in named}) != 1:
         return None
     entry = named[0]

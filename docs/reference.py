@@ -24,6 +24,7 @@ INTERNAL = {
     "runs",
     "steps",
 }  # the command line has a page of its own, readers are in loading
+ALIASES = {"Factors", "Part", "Shape", "Start"}  # names of types, which the index explains
 UNLISTED_METHODS = {"extra_repr"}
 
 CLASS = """
@@ -82,6 +83,12 @@ Shapes are written as in ``(B, c, h, w)``: batch, channels, height, width. These
 
    A name in :data:`nflows_woodbury.lowrank.STARTS`, or a function ``(n, d) -> (U, V)``.
 
+.. py:data:: Factors
+   :module:
+   :no-contents-entry:
+
+   ``tuple[Tensor, Tensor]``: ``U`` (n, d) and ``V`` (d, n) of ``I_n + U V``.
+
 {tables}
 
 .. toctree::
@@ -117,6 +124,11 @@ def public_name(module: ModuleType, name: str) -> str:
     """Where readers import it from: the package if that exports it, else its module."""
     exported = name in nflows_woodbury.__all__ and getattr(nflows_woodbury, name) is getattr(module, name)
     return f"{'nflows_woodbury' if exported else module.__name__}.{name}"
+
+
+def entries(module: ModuleType) -> list[str]:
+    """What the page of a module lists, in the order of ``__all__``."""
+    return [name for name in module.__all__ if name not in ALIASES]
 
 
 def own_methods(cls: type) -> list[str]:
@@ -157,13 +169,13 @@ def write_pages(folder: Path) -> None:
 def public_names() -> set[str]:
     """Every name that the reference has to have: those of the modules' pages, and what the package exports."""
     exported = {f"nflows_woodbury.{name}" for name in nflows_woodbury.__all__}
-    return exported | {public_name(module, name) for module in modules() for name in module.__all__}
+    return exported | {public_name(module, name) for module in modules() for name in entries(module)}
 
 
 def without_example() -> list[str]:
     """Public names that no doctest uses: of their own docstring or, for data, which has none, of their module's."""
     return [
-        public_name(module, name) for module in modules() for name in module.__all__ if not _has_example(module, name)
+        public_name(module, name) for module in modules() for name in entries(module) if not _has_example(module, name)
     ]
 
 
@@ -183,12 +195,12 @@ def _short(module: ModuleType) -> str:
 
 def _page(module: ModuleType) -> str:
     title = _short(module)
-    entries = [_entry(module, name) for name in module.__all__]
-    return PAGE.format(title=title, line="=" * len(title), module=module.__name__, entries="\n".join(entries))
+    body = "\n".join(_entry(module, name) for name in entries(module))
+    return PAGE.format(title=title, line="=" * len(title), module=module.__name__, entries=body)
 
 
 def _table(module: ModuleType) -> str:
-    names = "\n".join(f"   ~{public_name(module, name)}" for name in module.__all__)
+    names = "\n".join(f"   ~{public_name(module, name)}" for name in entries(module))
     return f".. autosummary::\n   :nosignatures:\n\n{names}\n"
 
 

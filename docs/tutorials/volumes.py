@@ -1,7 +1,6 @@
 from functools import reduce
 from math import log, prod
 
-import matplotlib
 import torch
 from matplotlib.figure import Figure
 from nflows.distributions import StandardNormal
@@ -62,27 +61,26 @@ print(f"log-det {logabsdet.item():.6f}", end=", ")
 print(f"of the whole matrix {torch.linalg.slogdet(whole).logabsdet:.6f}")
 
 # figures
-GREY = "#808080"
-matplotlib.rcParams.update({"axes.titlecolor": GREY, "axes.edgecolor": GREY})
 BLUE, ORANGE = torch.tensor([[0.2, 0.5, 0.9], [0.9, 0.45, 0.1]])
 
 
-def heat(path, panels):
+def heat(path, panels, columns):
     """Matrices side by side, blue above 0 and orange below, stronger if larger."""
-    figure = Figure(figsize=(2.1 * len(panels), 2.4), layout="constrained")
+    rows = len(panels) // columns
+    figure = Figure(figsize=(2.1 * columns, 2.4 * rows), layout="constrained")
     for place, (title, matrix) in enumerate(panels.items(), 1):
         values = matrix.detach().float()[..., None]
         strength = (values.abs() / values.abs().max()) ** 0.7
-        axes = figure.add_subplot(1, len(panels), place)
+        axes = figure.add_subplot(rows, columns, place)
         axes.imshow(torch.cat([torch.where(values > 0, BLUE, ORANGE), strength], -1))
-        axes.set(xticks=[], yticks=[])
-        axes.set_title(title, size=11)
-    figure.savefig(path, dpi=150, transparent=True)
+        axes.set(title=title, xticks=[], yticks=[])
+        axes.spines[:].set_visible(True)
+    figure.savefig(path, dpi=200)
 
 
 names = ["colours (0,)", "time (1,)", "pixels (2, 3)"]
 panels = {name: jacobian(update) for name, update in zip(names, small, strict=True)}
-heat("groups.png", {**panels, "all three": whole})
+heat("groups.svg", {**panels, "all three": whole}, columns=2)
 
 
 # clips
@@ -157,4 +155,5 @@ report("any covariance", numbers, normal.log_prob(floats(test).flatten(1).double
 
 # learned
 first, *others = matrices
-heat("learned.png", dict(zip(names, [first, *(matrix.T for matrix in others)], strict=True)))
+learned = [first, *(matrix.T for matrix in others)]
+heat("learned.svg", dict(zip(names, learned, strict=True)), columns=3)
