@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import chain, groupby
 from typing import Any, cast
 
 import torch
 from nflows.transforms.base import Transform
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from nflows_woodbury.checks import natural_number, positive_int
 from nflows_woodbury.transforms.base import SingularError
 from nflows_woodbury.transforms.chain import Chain
+from nflows_woodbury.transforms.coupling import Coupling
 
 __all__ = ["Reversible"]
 
@@ -24,7 +26,8 @@ class Reversible(Chain):
     In the backward pass the inputs of each transform are got back from its outputs by the inverse, last transform
     first, and the transform runs once more to get its gradient (Gomez et al. 2017). Training memory is that of the
     largest transform, one input and one output of the chain; time grows by one inverse and one forward pass of each
-    transform. The map, the log-det and, up to rounding, the gradients are those of a chain.
+    transform, of a coupling's conditioner by one pass. The map, the log-det and, up to rounding, the gradients are
+    those of a chain.
 
     Rounding adds up on the way back: the inputs that come back drift away from those that went in. The drift is
     measured in each backward pass, as the largest difference relative to the largest input (absolute where that is
@@ -89,12 +92,12 @@ class _Recompute(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, chain: Reversible, inputs: Tensor, context: Tensor | None, *parameters: Tensor
+        ctx: Any, whole: Reversible, inputs: Tensor, context: Tensor | None, *parameters: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Run the segments; keep what goes into each and what comes out of the last."""
-        layers = list(chain)
-        size = chain.segment or len(layers)
-        ctx.chain, ctx.segments = chain, [layers[start : start + size] for start in range(0, len(layers), size)]
+        layers = list(whole)
+        size = whole.segment or len(layers)
+        ctx.whole, ctx.segments = whole, [layers[start : start + size] for start in range(0, len(layers), size)]
         ctx.parameters, ctx.autocast = parameters, _autocast(inputs)
         stored, total = [inputs], cast(Any, None)
         for segment in ctx.segments:
@@ -118,42 +121,80 @@ class _Recompute(torch.autograd.Function):
         drift = torch.zeros((), device=of_outputs.device, dtype=of_outputs.dtype)
         for segment, start, outputs in zip(reversed(ctx.segments), stored[-2::-1], stored[:0:-1], strict=True):
             values = outputs.detach()
-            for layer in reversed(segment):
-                with torch.no_grad(), ctx.autocast():
-                    values = layer.inverse(values, context)[0].detach()
-                of_outputs = _through(layer, values, context, of_outputs, of_logabsdet, ctx.autocast, gradients)
+            for block in reversed(_blocks(segment)):
+                with torch.enable_grad(), ctx.autocast():
+                    inputs, results = block.reconstruct(values, context)
+                of_outputs = _through(block, inputs, context, results, (of_outputs, of_logabsdet), gradients)
+                values = torch.cat([part.detach() for part in inputs], 1) if len(inputs) > 1 else inputs[0].detach()
             size = start.abs().max().clamp_min(1) if start.numel() else 1
             difference = (values - start).abs().max() if start.numel() else drift
             drift = torch.maximum(drift, difference / size)
-        ctx.chain.note(drift)
+        ctx.whole.note(drift)
         of_context = gradients.get(id(context)) if context is not None else None
         return None, of_outputs, of_context, *(gradients.get(id(parameter)) for parameter in ctx.parameters)
 
 
+class _Block:
+    """Transforms that are undone, and differentiated, together."""
+
+    def __init__(self, layers: list[Transform]) -> None:
+        self.layers = layers
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Those of all."""
+        return chain.from_iterable(layer.parameters() for layer in self.layers)
+
+    def reconstruct(self, outputs: Tensor, context: Tensor | None) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]:
+        """Like :meth:`Coupling.reconstruct`, with the inputs in one part."""
+        values = outputs
+        with torch.no_grad():
+            for layer in reversed(self.layers):
+                values, _ = layer.inverse(values, context)
+        values = inputs = values.detach().requires_grad_()
+        logabsdets = []
+        for layer in self.layers:
+            values, logabsdet = layer(values, context)
+            logabsdets.append(logabsdet)
+        return (inputs,), (values, sum(logabsdets[1:], logabsdets[0]))
+
+
+def _blocks(parts: Iterable[Transform]) -> list[Coupling | _Block]:
+    """Each coupling, which has a shorter way back, and what lies between them; plain chains are taken apart."""
+    blocks: list[Coupling | _Block] = []
+    for coupling, group in groupby(_flat(parts), lambda part: isinstance(part, Coupling)):
+        layers = list(group)
+        blocks += layers if coupling else [_Block(layers)]
+    return blocks
+
+
+def _flat(parts: Iterable[Transform]) -> Iterator[Transform]:
+    for part in parts:
+        if type(part) is Chain:
+            yield from _flat(part)
+        else:
+            yield part
+
+
 def _through(
-    layer: Transform,
-    inputs: Tensor,
+    block: Coupling | _Block,
+    inputs: Sequence[Tensor],
     context: Tensor | None,
-    of_outputs: Tensor,
-    of_logabsdet: Tensor,
-    autocast: Any,
+    results: tuple[Tensor, Tensor],
+    of_results: tuple[Tensor, Tensor],
     gradients: dict[int, Tensor],
 ) -> Tensor:
-    """The gradient of a layer's inputs; that of its parameters and the context is added to ``gradients``, by id."""
-    with torch.enable_grad(), autocast():
-        inputs = inputs.requires_grad_()
-        outputs, logabsdet = layer(inputs, context)
-    wanted = [p for p in layer.parameters() if p.requires_grad]
+    """The gradient of a block's inputs; that of its parameters and the context is added to ``gradients``, by id."""
+    wanted = [p for p in block.parameters() if p.requires_grad]
     wanted += [context] if context is not None and context.requires_grad else []
-    results = [(outputs, of_outputs.to(outputs.dtype)), (logabsdet, of_logabsdet.to(logabsdet.dtype))]
-    results = [(value, gradient) for value, gradient in results if value.requires_grad]
-    values, of_values = zip(*results, strict=True)
-    of_inputs, *rest = torch.autograd.grad(values, [inputs, *wanted], of_values, allow_unused=True)
-    for tensor, gradient in zip(wanted, rest, strict=True):
+    pairs = [(value, of.to(value.dtype)) for value, of in zip(results, of_results, strict=True) if value.requires_grad]
+    values, of_values = zip(*pairs, strict=True)
+    found = torch.autograd.grad(values, [*inputs, *wanted], of_values, allow_unused=True)
+    of_inputs = [torch.zeros_like(x) if of is None else of for x, of in zip(inputs, found, strict=False)]
+    for tensor, gradient in zip(wanted, found[len(inputs) :], strict=True):
         if gradient is not None:
             known = gradients.get(id(tensor))
             gradients[id(tensor)] = gradient if known is None else known + gradient
-    return torch.zeros_like(inputs) if of_inputs is None else of_inputs
+    return torch.cat(of_inputs, 1) if len(of_inputs) > 1 else of_inputs[0]
 
 
 def _autocast(inputs: Tensor) -> Any:
