@@ -122,7 +122,7 @@ def test_broken_images_and_bombs_are_named(content: bytes, reason: str, tmp_path
 def test_deep_images_are_not_cut_to_8_bits(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", np.full((4, 4), 1000, np.uint16))
     write_image(tmp_path / "b.png")
-    with pytest.raises(ValueError, match=r"a\.png .*its mode I;16 has more than 8 bits a channel"):
+    with pytest.raises(ValueError, match=r"a\.png .*its mode I(;16)? has more than 8 bits a channel"):
         load_folder(tmp_path)
 
 

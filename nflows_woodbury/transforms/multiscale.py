@@ -59,7 +59,7 @@ class Multiscale(Transform):
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Images to flat latents."""
         latents, hidden, total = [], inputs, torch.zeros((), device=inputs.device)
-        for level, (channels, *_) in zip(self.levels[:-1], self.shapes, strict=False):
+        for level, (channels, *_) in zip(self.levels[:-1], self.shapes[:-1], strict=True):
             hidden, logabsdet = level(hidden, context)
             hidden, latent = hidden.split(channel_halves(channels), 1)
             latents.append(latent.flatten(1))
