@@ -26,9 +26,18 @@ class Record(pl.Callback):
     def __init__(self) -> None:
         self.losses: list[float] = []
         self.parameters: list[str] = []
+        self.images: list[str] = []
+        self.noise: list[list[float]] = []
 
     def on_train_start(self, trainer, module) -> None:
         self._add(module)
+        module.flow._transform[0].register_forward_hook(self._add_noise)
+
+    def _add_noise(self, dequantize, inputs, results) -> None:
+        """What a step dequantizes: the images, and where in their bins the first values lie."""
+        self.images.append(hashlib.sha256(inputs[0].numpy().tobytes()).hexdigest())
+        bins = results[0].detach().double().flatten()[:20] * 2**dequantize.bits
+        self.noise.append((bins - bins.floor()).tolist())
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         self.losses.append(float(outputs["loss"]))
@@ -65,7 +74,7 @@ def main(out: Path, *, lost: bool) -> None:
     for name, changes in RUNS.items():
         record, config = Record(), replace(CONFIG, max_steps=20, ema_decay=0.9, **changes)
         fit(out / name, record, config=config, devices=2)
-        values = {"losses": record.losses, "parameters": record.parameters}
+        values = vars(record).copy()
         if name == "float32":
             values["stopped"] = fit(out / "stopped", Interrupt(), config=config, devices=2).trainer.global_step
         (out / f"{name}-{rank}.json").write_text(json.dumps(values))

@@ -92,8 +92,12 @@ def test_two_processes_train_as_one_with_the_joint_batch(ranks) -> None:
 
 
 def test_processes_draw_different_noise_and_images(ranks) -> None:
-    for record in ranks.values():
-        assert all(a != b for a, b in zip(record[0]["losses"], record[1]["losses"], strict=True))
+    for records in ranks.values():
+        images = [image for record in records for image in record["images"]]
+        assert len(images) == 40 and len(set(images)) == 40  # of 20 steps in each process
+        noise = torch.tensor([values for record in records for values in record["noise"]])
+        assert noise.shape == (40, 20) and 0 <= noise.min() < 0.1 and 0.9 < noise.max() <= 1
+        assert (torch.cdist(noise, noise) + torch.eye(40) > 0.5).all()  # of independent ones 1.8 on average
 
 
 def test_a_signal_to_one_process_ends_all_after_the_same_step(ranks) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from running import LIGHTNING, TINY, assert_same, fit, run, state
+from running import CONFIG, FLOW, LIGHTNING, TINY, assert_same, fit, run, state
 
 from nflows_woodbury import cli
 from nflows_woodbury.checkpoint import load_flow, read_checkpoint
@@ -23,6 +25,7 @@ from nflows_woodbury.evaluation import bits_per_dim
 from nflows_woodbury.formats.arrays import load_npz
 from nflows_woodbury.steps import noise_seed
 from nflows_woodbury.trained import nearest, spread
+from nflows_woodbury.training import FlowTraining
 
 pytestmark = LIGHTNING
 
@@ -43,6 +46,24 @@ def whole(tmp_path_factory) -> Path:
 def test_same_settings_give_the_same_run(whole: Path, tmp_path: Path) -> None:
     fit(tmp_path / "again")
     assert_same(state(tmp_path / "again"), state(whole))
+
+
+def test_the_history_of_a_generator_changes_nothing(whole: Path, tmp_path: Path) -> None:
+    import pytorch_lightning as pl
+
+    class Reseed(pl.Callback):
+        def on_train_batch_start(self, trainer, *_) -> None:
+            for reseed in (random.seed, np.random.seed, torch.manual_seed):
+                reseed(1000 + trainer.global_step)
+
+    fit(tmp_path / "run", Reseed())
+    assert_same(state(tmp_path / "run"), state(whole))
+
+
+def test_the_seed_is_that_of_the_start() -> None:
+    first, same, other = (FlowTraining(FLOW, replace(CONFIG, seed=s), PhotoSource(16)).state_dict() for s in (3, 3, 4))
+    assert_same(first, same)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
@@ -104,8 +125,9 @@ def test_evaluate_and_sample_read_the_run_back(whole: Path, tmp_path: Path, caps
     for name in ("a.png", "b.png"):
         assert run("sample", whole, "--num", 5, "--temperature", 0.5, "--out", tmp_path / name) == 0
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert run("sample", whole, "--num", 5, "--out", tmp_path / "c.png") == 0
-    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "c.png").read_bytes()
+    for other in ([], ["--temperature", 0.5, "--seed", 1]):
+        assert run("sample", whole, "--num", 5, *other, "--out", tmp_path / "c.png") == 0
+        assert (tmp_path / "a.png").read_bytes() != (tmp_path / "c.png").read_bytes()
     assert pixels(tmp_path / "a.png").shape == (2 * (2 * 18 + 2), 2 * (3 * 18 + 2), 3)
 
 
