@@ -74,7 +74,7 @@ def main(out: Path, *, lost: bool) -> None:
     for name, changes in RUNS.items():
         record, config = Record(), replace(CONFIG, max_steps=20, ema_decay=0.9, **changes)
         fit(out / name, record, config=config, devices=2)
-        values = vars(record).copy()
+        values = {key: getattr(record, key) for key in ("losses", "parameters", "images", "noise")}
         if name == "float32":
             values["stopped"] = fit(out / "stopped", Interrupt(), config=config, devices=2).trainer.global_step
         (out / f"{name}-{rank}.json").write_text(json.dumps(values))
