@@ -522,7 +522,7 @@ MUTATIONS: list[Mutation] = [
         ("recomputes in the same order", "for block in reversed(_blocks(segment)):", "for block in _blocks(segment):"),
         ("a block is undone in the same order", "for layer in reversed(self.layers):", "for layer in self.layers:"),
         ("a block's log-det is that of its first", "sum(logabsdets[1:], logabsdets[0])", "logabsdets[0]"),
-        ("gradient of the log-det lost", "results, (of_outputs, of_logabsdet)", "results, (of_outputs, 0 * of_logabsdet)"),
+        ("gradient of the log-det lost", "(of_outputs, of_logabsdet), gr", "(of_outputs, 0 * of_logabsdet), gr"),
         ("log-det of the last transform only", "else total + logabsdet", "else logabsdet"),
         ("shared parameters keep one gradient", "gradient if known is None else known + gradient", "gradient"),
         ("drift of the first segment only",

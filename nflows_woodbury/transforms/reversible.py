@@ -192,6 +192,7 @@ def _through(
     of_inputs = [torch.zeros_like(x) if of is None else of for x, of in zip(inputs, found, strict=False)]
     for tensor, gradient in zip(wanted, found[len(inputs) :], strict=True):
         if gradient is not None:
+            gradient = gradient.contiguous()  # or autograd would copy it, and hold all of both at once
             known = gradients.get(id(tensor))
             gradients[id(tensor)] = gradient if known is None else known + gradient
     return torch.cat(of_inputs, 1) if len(of_inputs) > 1 else of_inputs[0]

@@ -1,0 +1,90 @@
+"""Measure what ``Reversible`` saves and costs: peak memory and time of a training step against the number of steps.
+
+The same flow as a plain and as a reversible chain, in turn. Peak memory is that of all tensors during forward and
+backward pass, beyond parameters, their gradients and the images.
+
+    python benchmarks/reversible.py --steps 8 32 --hidden-channels 128 --threads 1
+    python benchmarks/reversible.py --only reversible --steps 64 --hidden-channels 512 --batch-size 64   # a deep one
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from mixing import in_turn, peak_memory, versions
+
+from nflows_woodbury import ImageFlow
+from nflows_woodbury.presets import COUPLINGS, MIXINGS, FlowConfig
+
+KINDS = {"plain": False, "reversible": True}
+
+
+def train_step(flow: ImageFlow, images: torch.Tensor) -> None:
+    flow.zero_grad()
+    flow(images).mean().backward()
+
+
+def measure(steps: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Bytes and seconds of both kinds at one number of steps."""
+    images = torch.randint(256, (options.batch_size, 3, options.size, options.size), dtype=torch.uint8)
+    calls, peaks = {}, {}
+    for kind in options.only:
+        torch.manual_seed(0)
+        config = FlowConfig(
+            (3, options.size, options.size), levels=options.levels, steps=steps, mixing=options.mixing,
+            coupling=options.coupling, hidden_channels=options.hidden_channels,
+        )  # fmt: skip
+        flow = config.build(reversible=KINDS[kind]).to(options.device)
+        flow.initialize(images[:16].to(options.device))
+        calls[kind] = partial(train_step, flow, images.to(options.device))
+        calls[kind]()
+        flow.zero_grad()
+        gradients = sum(parameter.nbytes for parameter in flow.parameters())  # made during the pass, and kept
+        peaks[kind] = peak_memory(calls[kind], options.device) - gradients
+    row: dict[str, Any] = {"steps": steps, "peak_bytes": peaks}
+    row["seconds"] = in_turn(calls, options.rounds, device=options.device) if options.rounds else {}
+    for kind in calls:
+        time = f", {row['seconds'][kind]['median']:.3f} s" if options.rounds else ""
+        print(f"{steps:3} steps a level, {kind:10}: peak {row['peak_bytes'][kind] / 2**20:9.1f} MiB{time}", flush=True)
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, nargs="+", default=[8, 32], help="flow steps a level (default: 8 32)")
+    parser.add_argument("--size", type=int, default=32, help="side of the images (default: 32)")
+    parser.add_argument("--levels", type=int, default=3)
+    parser.add_argument("--mixing", choices=MIXINGS, default="woodbury")
+    parser.add_argument("--coupling", choices=COUPLINGS, default="affine")
+    parser.add_argument("--hidden-channels", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS), help="kinds (default: both)")
+    parser.add_argument(
+        "--rounds", type=int, default=9, help="timed steps of each kind; 0 for memory only (default: 9)"
+    )
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--json", type=Path, help="file for the results")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows = [measure(steps, options) for steps in options.steps]
+    first, last = rows[0], rows[-1]
+    for kind in options.only:
+        growth = last["peak_bytes"][kind] / first["peak_bytes"][kind]
+        print(f"{kind}: {growth:.2f} times the memory at {last['steps'] / first['steps']:g} times the steps")
+    if options.rounds and len(options.only) == 2:
+        for row in rows:
+            ratio = row["seconds"]["reversible"]["median"] / row["seconds"]["plain"]["median"]
+            print(f"{row['steps']} steps: reversible takes {ratio:.2f} times the time")
+    if options.json:
+        settings = {key: value for key, value in vars(options).items() if key != "json"}
+        options.json.write_text(json.dumps({"settings": settings, **versions(), "results": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
