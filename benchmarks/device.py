@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from nflows_woodbury import Chain, ImageFlow, WoodburyTransform
 from nflows_woodbury.files import write_json
 from nflows_woodbury.paper import settings_of
-from nflows_woodbury.presets import MIXINGS
+from nflows_woodbury.presets import LOW_RANK, MIXINGS
 
 Seconds = dict[str, dict[str, float]]
 
@@ -139,9 +139,9 @@ def sampling(options: argparse.Namespace) -> Seconds:
         config = replace(config, steps=1, hidden_channels=16)
     calls = {}
     for mixing in MIXINGS:
-        if mixing != "authors":
-            flow = replace(config, mixing=mixing).build().to(options.device).eval()
-            calls[mixing] = without_graph(flow.sample, 4 if options.small else 1000)
+        ranks = {} if mixing in LOW_RANK else {"channel_ranks": None, "pixel_ranks": None}
+        flow = replace(config, mixing=mixing, **ranks).build().to(options.device).eval()
+        calls[mixing] = without_graph(flow.sample, 4 if options.small else 1000)
     return in_turn(calls, rounds=3, seconds=options.seconds, device=options.device)
 
 

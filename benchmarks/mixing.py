@@ -288,6 +288,9 @@ def plot(rows: list[dict[str, Any]], layers: Iterable[str], path: Path) -> None:
                          if (r["axis"], r["operation"], r["layer"]) == (axis, operation, name)]  # fmt: skip
                 axes.loglog(*zip(*curve, strict=True), "o-" if name in OURS else "s--", label=name, markersize=3)
             axes.set(title=operation, xlabel=axis if operation == list(OPERATIONS)[-1] else "")
+            ticks = sorted({r["n"] for r in rows if r["axis"] == axis})
+            axes.set_xticks(ticks, map(str, ticks), rotation=45, fontsize=8)
+            axes.minorticks_off()
             axes.grid(alpha=0.3)
         row_of_panels[0].set_ylabel("ms")
     panels[0][0].legend(fontsize=8)
