@@ -132,9 +132,8 @@ class LowRankChain(LinearTransform, Chain):
         parts = list(self.transforms)
         if not parts or not all(isinstance(part, LowRankTransform) for part in parts):
             raise TypeError(f"updates must be LowRankTransforms, at least one, got {parts!r}")
-        if len({part.shape for part in parts}) > 1 or [axis for part in parts for axis in part.axes] != sorted(
-            {axis for part in parts for axis in part.axes}
-        ):
+        axes = [axis for part in parts for axis in part.axes]
+        if len({part.shape for part in parts}) > 1 or axes != sorted(set(axes)):
             raise ValueError(f"updates must be of one shape, along different axes in rising order, got {parts!r}")
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -169,19 +168,16 @@ class LowRankChain(LinearTransform, Chain):
 
 def _apply(updates: Sequence[LowRankTransform], factors: Sequence[Factors], inputs: Tensor) -> Tensor:
     """Updates with such factors instead of their own, two at once where they act on the two sides of a matrix."""
-    outputs, rest = inputs, list(zip(updates, factors, strict=True))
+    outputs, rest, shape = inputs, list(zip(updates, factors, strict=True)), updates[0].shape
     while rest:
-        shape, left, right = rest[0][0].shape, None, None
-        if rest[-1][0].axes[-1] == len(shape) - 1:
+        left, right, n = None, None, 1
+        start = rest[-1][0].axes[-1] + 1  # of the axes that index columns
+        if start == len(shape):
             update, own = rest.pop()
             right, start = update._on("right", own), update.axes[0]
-        else:
-            start = rest[-1][0].axes[-1] + 1
         if rest and rest[-1][0].axes[-1] + 1 == start:
             update, own = rest.pop()
             left, n = update._on("left", own), update.size
-        else:
-            n = 1
         outputs = two_sided(outputs.reshape(-1, n, prod(shape[start:])), left, right)
     return outputs.view(inputs.shape)
 
