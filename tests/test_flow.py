@@ -303,14 +303,33 @@ def test_whole_flow_under_autocast_stays_invertible() -> None:
     assert (back - values).abs().max() < 2e-3
 
 
-def test_compiles_in_one_graph() -> None:
-    torch._dynamo.reset()
-    flow, images = build(), random_images(4)
-    torch.manual_seed(0)
-    expected = flow(images)
-    torch.manual_seed(0)
-    compiled = torch.compile(flow, fullgraph=True, backend="eager")(images)
-    torch.testing.assert_close(compiled, expected)
+PAIRS = dict.fromkeys([(mixing, "affine") for mixing in MIXINGS] + [("conv1x1", coupling) for coupling in COUPLINGS])
+
+
+@pytest.mark.parametrize("mixing, coupling", PAIRS)
+def test_training_and_sampling_compile_in_one_graph_each(mixing: str, coupling: str) -> None:
+    torch.manual_seed(1)
+    flow = FlowConfig((3, 6, 6), levels=1, steps=1, hidden_channels=4, mixing=mixing, coupling=coupling).build()
+    images = torch.randint(256, (4, 3, 6, 6), dtype=torch.uint8)
+    flow.initialize(images)
+
+    def train() -> Tensor:
+        flow.zero_grad()
+        bits = flow(images)
+        bits.mean().backward()
+        return torch.cat([bits.detach(), *(parameter.grad.flatten() for parameter in flow.parameters())])
+
+    def sample() -> Tensor:
+        with torch.no_grad():
+            return flow.sample(5, temperature=0.7)
+
+    for call, name in ((train, "forward"), (sample, "sample")):
+        torch._dynamo.reset()
+        torch.manual_seed(2)
+        expected = call()
+        setattr(flow, name, torch.compile(getattr(flow, name), fullgraph=True, backend="eager"))
+        torch.manual_seed(2)
+        torch.testing.assert_close(call(), expected)
 
 
 class TestInsideNflows:
