@@ -136,6 +136,28 @@ def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tenso
     optimizer.step()
 
 
+def compare(
+    run: int, models: dict[str, nn.Module], calls: dict[str, dict[str, Callable[[], Any]]], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """One run: every call of every model in turn."""
+    rows = []
+    for what, by_name in calls.items():
+        for model in models.values():
+            model.train(what == "training step")
+        seconds = in_turn(by_name, rounds=options.rounds, device=options.device)
+        best = min(seconds[name]["median"] for name in ("nflows", "normflows"))
+        for name, times in seconds.items():
+            row = {"run": run, "what": what, "model": name, **times, "ratio": times["median"] / best}
+            row["images_per_second"] = options.batch_size / times["median"]
+            row["parameters"] = sum(p.numel() for p in models[name].parameters())
+            row["peak_bytes"] = peak_memory(by_name[name], options.device)
+            rows.append(row)
+            print(f"{run}  {what:14} {name:15} {1e3 * times['median']:8.1f} ms (quartiles {1e3 * times['low']:.1f} "
+                  f"to {1e3 * times['high']:.1f})  {row['images_per_second']:7.1f} images/s  "
+                  f"{row['ratio']:.2f} of the faster host", flush=True)  # fmt: skip
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=32, help="side of the images (default: 32)")
@@ -163,22 +185,7 @@ def main() -> None:
         calls["training step"][name] = partial(train_step, model, optimizer, images)
         calls["evaluation"][name] = torch.no_grad()(partial(model, images))
         calls["sampling"][name] = torch.no_grad()(partial(model.sample, options.batch_size))
-    rows = []
-    for run in range(options.runs):
-        for what, by_name in calls.items():
-            for model in models.values():
-                model.train(what == "training step")
-            seconds = in_turn(by_name, rounds=options.rounds, device=options.device)
-            best = min(seconds[name]["median"] for name in ("nflows", "normflows"))
-            for name, times in seconds.items():
-                row = {"run": run, "what": what, "model": name, **times, "ratio": times["median"] / best}
-                row["images_per_second"] = options.batch_size / times["median"]
-                row["parameters"] = sum(p.numel() for p in models[name].parameters())
-                row["peak_bytes"] = peak_memory(by_name[name], options.device)
-                rows.append(row)
-                print(f"{run}  {what:14} {name:15} {1e3 * times['median']:8.1f} ms (quartiles {1e3 * times['low']:.1f} "
-                      f"to {1e3 * times['high']:.1f})  {row['images_per_second']:7.1f} images/s  "
-                      f"{row['ratio']:.2f} of the faster host", flush=True)  # fmt: skip
+    rows = [row for run in range(options.runs) for row in compare(run, models, calls, options)]
     if options.json:
         settings = {key: value for key, value in vars(options).items() if key != "json"}
         options.json.write_text(json.dumps({"settings": settings, **versions(), "results": rows}, indent=2) + "\n")
