@@ -28,10 +28,12 @@ def decoded(images: Iterable[Encoded], size: int | None) -> Iterator[Pixels]:
     for name, encoded in images:
         image = _read(name, encoded, size)
         height, width = image.shape[1:]
-        side = width if side is None else side
-        if (height, width) != (side, side):
-            wanted = f"a {side}x{side} square like the first image; give a size to resize and crop all to"
-            raise ValueError(f"{name} has {width}x{height} pixels, it must be {wanted}")
+        if (height, width) != (side or width, side or width):
+            wanted = f"of {side}x{side} pixels like the first image" if side else "square"
+            raise ValueError(
+                f"{name} has {width}x{height} pixels, it must be {wanted}; give a size to resize and crop to"
+            )
+        side = width
         yield image
 
 
