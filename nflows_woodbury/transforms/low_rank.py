@@ -7,7 +7,7 @@ from math import prod
 
 from torch import Tensor, nn
 
-from nflows_woodbury import lowrank
+import nflows_woodbury.lowrank as lowrank  # not from: the package, asked for a name, imports all
 from nflows_woodbury.checks import image_inputs, one_of, positive_int
 from nflows_woodbury.lowrank import Factors
 from nflows_woodbury.transforms.base import LinearTransform, SingularError
