@@ -71,7 +71,7 @@ def test_gradients_with_context_reach_what_made_it() -> None:
 def test_gradients_of_shared_and_frozen_parameters_and_of_the_inputs() -> None:
     shared, frozen = InvertibleConv1x1((4, 6, 6)).double(), WoodburyTransform((4, 6, 6), ranks=(2, 3)).double()
     frozen.requires_grad_(False)
-    parts = [shared, frozen, AffineCoupling((4, 6, 6), 8).double(), shared]
+    parts = [shared, frozen, AffineCoupling((4, 6, 6), 8).double(), shared, frozen, shared]
     results = []
     for make in (Chain, Reversible, partial(Reversible, segment=2), partial(Reversible, segment=3)):
         shared.zero_grad()

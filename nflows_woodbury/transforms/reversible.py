@@ -141,8 +141,8 @@ class _Block:
         self.layers = layers
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Those of all."""
-        return chain.from_iterable(layer.parameters() for layer in self.layers)
+        """Those of all, each once, also where a transform comes twice."""
+        return iter(dict.fromkeys(chain.from_iterable(layer.parameters() for layer in self.layers)))
 
     def reconstruct(self, outputs: Tensor, context: Tensor | None) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]:
         """Like :meth:`Coupling.reconstruct`, with the inputs in one part."""
