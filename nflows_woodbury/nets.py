@@ -41,25 +41,43 @@ class ConvNet(nn.Module):
     ) -> None:
         super().__init__()
         hidden_channels = positive_int("hidden_channels", hidden_channels)
-        self.first = nn.Conv2d(in_channels, hidden_channels, 3, padding=1)
-        self.second = nn.Conv2d(hidden_channels, hidden_channels, 1)
+        self.first = ChannelsLastConv2d(in_channels, hidden_channels, 3, padding=1)
+        self.second = ChannelsLastConv2d(hidden_channels, hidden_channels, 1)
         self.last = zero_conv(hidden_channels, out_channels)
         self.context = context_projection(context_features, hidden_channels)
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
         """Parameters for the map of the other half."""
         layer_dtype(inputs, self.first.weight.dtype)
-        # Convolutions are faster with the channels last in memory. (vmap does not know contiguous(memory_format=...).)
-        channels_last = inputs.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-        hidden = add_context(self.first(channels_last), self.context, context)
+        # Convolutions are faster with the channels last in memory; what follows the first one keeps them there.
+        hidden = add_context(self.first(_channels_last(inputs)), self.context, context)
         hidden = self.second(F.relu(hidden, inplace=True))
         outputs: Tensor = self.last(F.relu(hidden, inplace=True))
         return outputs.to(inputs.dtype).contiguous()
 
 
+class ChannelsLastConv2d(nn.Conv2d):
+    """``nn.Conv2d`` that computes with the channels of its weight last in memory; the parameter stays as it is.
+
+    Given inputs of that layout the convolution would make such a copy itself, once in the forward and once more in the
+    backward pass.
+
+    >>> import torch
+    >>> ChannelsLastConv2d(3, 8, 3)(torch.randn(2, 3, 5, 5)).shape
+    torch.Size([2, 8, 3, 3])
+    """
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(input, _channels_last(weight), bias)
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    return images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # vmap knows no contiguous(memory_format=...)
+
+
 def zero_conv(in_channels: int, out_channels: int) -> nn.Conv2d:
     """A 3x3 convolution that starts at zero, so that what it conditions starts as a fixed simple map."""
-    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+    conv = ChannelsLastConv2d(in_channels, out_channels, 3, padding=1)
     nn.init.zeros_(conv.weight)
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
