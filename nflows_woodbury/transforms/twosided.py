@@ -17,10 +17,14 @@ on it, :math:`T = U^\top g`, :math:`G = g V'^\top`, :math:`N = U^\top G`:
     dU' = x^\top G + P^\top N, \quad dV' = Q^\top g + M^\top T
 
 so only ``x`` and the thin products are kept for them, where two updates in a row would keep what is between them too.
+
+On a CPU a large batch goes through all of this block by block: each block is read from memory once, and then from the
+cache.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +34,9 @@ from nflows_woodbury.lowrank import Factors
 from nflows_woodbury.transforms.base import full_precision
 
 __all__ = ["two_sided"]
+
+Maybe = tuple[Tensor | None, ...]
+BLOCK_BYTES = 2**22  # stays in the cache of a few cores
 
 
 def two_sided(inputs: Tensor, left: Factors | None = None, right: Factors | None = None) -> Tensor:
@@ -63,7 +70,7 @@ def two_sided(inputs: Tensor, left: Factors | None = None, right: Factors | None
         return matrices
     x, (U, V), (U_, V_) = matrices.contiguous(), left or (None, None), right or (None, None)
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():  # which fuse on their own, or have nothing to save
-        return _product(x, U, V, U_, V_, owned=matrices is not inputs)[0]
+        return _in_blocks(x, U, V, U_, V_, owned=matrices is not inputs)[0]  # type: ignore[return-value]
     outputs: Tensor = _Update.apply(x, U, V, U_, V_)[0]  # type: ignore[no-untyped-call]
     return outputs
 
@@ -109,8 +116,34 @@ def _on_rows(matrices: Tensor, factor: Tensor) -> Tensor:
     return (_rows(matrices) @ factor).view(*matrices.shape[:-1], factor.shape[-1])
 
 
-def _forward(*tensors: Tensor) -> tuple[Tensor | None, ...]:
-    return _product(*tensors)
+def _in_blocks(x: Tensor, *factors: Tensor | None, owned: bool = False) -> Maybe:
+    """:func:`_product`, in blocks."""
+    size = _block_size(x)
+    if size >= len(x):
+        return _product(x, *factors, owned=owned)
+    y, thin = x if owned else torch.empty_like(x), []
+    for block, own in zip(x.split(size), y.split(size), strict=True):
+        if not owned:
+            own.copy_(block)
+        thin.append(_product(own, *factors, owned=True)[1:])
+    return y, *_merged(torch.cat, thin)
+
+
+def _forward(*tensors: Tensor) -> Maybe:
+    return _in_blocks(*tensors)
+
+
+def _block_size(x: Tensor) -> int:
+    """How many matrices are a block: on a CPU what stays in the cache, elsewhere and for compilers all."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.is_grad_enabled():
+        return max(1, len(x))
+    return max(1, BLOCK_BYTES * len(x) // max(1, x.nbytes))
+
+
+def _merged(merge: Callable[[list[Tensor]], Tensor], of_blocks: Sequence[Maybe]) -> Maybe:
+    """What each block has, in one; None where all have None."""
+    columns = [[part for part in parts if part is not None] for parts in zip(*of_blocks, strict=True)]
+    return tuple(merge(column) if column else None for column in columns)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
@@ -119,16 +152,29 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
     ctx.save_for_forward(*inputs, *output[1:])
 
 
-def _backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-    x, U, V, U_, V_, P, Q, M = ctx.saved_tensors
-    if torch.is_grad_enabled():  # a second derivative follows, and what was saved of the products has no graph
-        P, Q, M = _product(x, U, V, U_, V_)[1:]
-    g = gradient.contiguous()
+def _backward(ctx: Any, gradient: Tensor, *_: Any) -> Maybe:
+    x, U, V, U_, V_, *thin = ctx.saved_tensors
+    factors, g = (U, V, U_, V_), gradient.contiguous()
     with full_precision(g):
-        dx, T, G, N = _product(g, *_transposed(U, V), *_transposed(U_, V_))
-        dU, dV = _outer(g, P, G, M), _outer(T, x, N, Q)
-        dU_, dV_ = _inner(x, G, P, N), _inner(Q, g, M, T)
-    return dx, dU, dV, dU_, dV_
+        if torch.is_grad_enabled():  # a second derivative follows, and what was saved of the products has no graph
+            return _gradients(g, x, factors, _product(x, *factors)[1:])
+        size = _block_size(x)
+        if size >= len(x):
+            return _gradients(g, x, factors, thin)
+        dx, rest = torch.empty_like(g), []
+        blocks = [[None] * -(-len(x) // size) if t is None else t.split(size) for t in (g, x, dx, *thin)]
+        for of_block, block, own, *of_thin in zip(*blocks, strict=True):
+            rest.append(_gradients(of_block, block, factors, of_thin, own)[1:])
+        return dx, *_merged(lambda terms: torch.stack(terms).sum(0), rest)
+
+
+def _gradients(g: Tensor, x: Tensor, factors: Maybe, thin: Sequence[Tensor | None], own: Tensor | None = None) -> Maybe:
+    """Those of ``x``, which is written into ``own`` if there is one, and of the factors."""
+    U, V, U_, V_ = factors
+    P, Q, M = thin
+    start = g if own is None else own.copy_(g)
+    dx, T, G, N = _product(start, *_transposed(U, V), *_transposed(U_, V_), owned=own is not None)
+    return dx, _outer(g, P, G, M), _outer(T, x, N, Q), _inner(x, G, P, N), _inner(Q, g, M, T)
 
 
 def _transposed(U: Tensor | None, V: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
@@ -151,7 +197,7 @@ def _inner(a: Tensor | None, b: Tensor | None, c: Tensor | None, d: Tensor | Non
     return total if c is None or d is None else torch.addmm(total, _rows(c).mT, _rows(d))
 
 
-def _jvp(ctx: Any, dx: Tensor | None, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
+def _jvp(ctx: Any, dx: Tensor | None, *tangents: Tensor | None) -> Maybe:
     """The product rule; ``I + U V`` moves by ``dU V + U dV``, which is ``[dU, U] [V; dV]``."""
     x, U, V, U_, V_ = ctx.saved_tensors[:5]
     moved = torch.zeros_like(x) if dx is None else _product(dx, U, V, U_, V_)[0]
