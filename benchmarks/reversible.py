@@ -4,21 +4,26 @@ The same flow as a plain and as a reversible chain, in turn. Peak memory is that
 backward pass, beyond parameters, their gradients and the images.
 
     python benchmarks/reversible.py --steps 8 32 --hidden-channels 128 --threads 1
-    python benchmarks/reversible.py --only reversible --steps 64 --hidden-channels 512 --batch-size 64   # a deep one
+    python benchmarks/reversible.py --train 3 --steps 128 --batch-size 640 --limit 20 --threads 2   # a deep one
+
+``--train N`` takes N steps of Adam with each kind instead, in a process that may have no more than ``--limit`` GiB.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
 from mixing import in_turn, peak_memory, versions
 
 from nflows_woodbury import ImageFlow
+from nflows_woodbury.loading import open_source
 from nflows_woodbury.presets import COUPLINGS, MIXINGS, FlowConfig
 
 KINDS = {"plain": False, "reversible": True}
@@ -29,19 +34,58 @@ def train_step(flow: ImageFlow, images: torch.Tensor) -> None:
     flow(images).mean().backward()
 
 
+def build(kind: str, steps: int, images: torch.Tensor, options: argparse.Namespace) -> ImageFlow:
+    """The flow of one kind, the same parameters in each, started from a few images."""
+    torch.manual_seed(0)
+    config = FlowConfig(
+        (3, options.size, options.size), levels=options.levels, steps=steps, mixing=options.mixing,
+        coupling=options.coupling, hidden_channels=options.hidden_channels,
+    )  # fmt: skip
+    flow = config.build(reversible=KINDS[kind]).to(options.device)
+    flow.initialize(images[:16])
+    return flow
+
+
+def photographs(options: argparse.Namespace) -> torch.Tensor:
+    """Crops of scikit-image's photographs, as many as a batch has."""
+    return open_source("photos", size=options.size).batch(0, options.batch_size, seed=0).images.to(options.device)
+
+
+def train(kind: str, steps: int, images: torch.Tensor, options: argparse.Namespace) -> dict[str, Any]:
+    """Bits per dimension of steps of Adam on one batch, or of none where they do not fit into memory."""
+    flow = build(kind, steps, images, options)
+    optimizer = torch.optim.Adam(flow.parameters(), 1e-3)
+    row: dict[str, Any] = {"steps": steps, "kind": kind, "bits_per_dim": [], "fits": True}
+    start = perf_counter()
+    try:
+        for _ in range(options.train):
+            optimizer.zero_grad()
+            loss = flow(images).mean()
+            loss.backward()
+            optimizer.step()
+            row["bits_per_dim"].append(loss.item())
+            print(
+                f"{steps} steps a level, {kind}: {loss.item():.3f} bits/dim, {perf_counter() - start:.0f} s", flush=True
+            )
+    except (RuntimeError, MemoryError) as error:
+        if "memory" not in str(error):
+            raise
+        row["fits"] = False
+        print(f"{steps} steps a level, {kind}: does not fit into {options.limit} GiB", flush=True)
+    row["seconds"] = perf_counter() - start
+    row["largest_resident_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"largest resident memory of the process so far: {row['largest_resident_bytes'] / 2**30:.1f} GiB", flush=True)
+    return row
+
+
 def measure(steps: int, options: argparse.Namespace) -> dict[str, Any]:
     """Bytes and seconds of both kinds at one number of steps."""
     images = torch.randint(256, (options.batch_size, 3, options.size, options.size), dtype=torch.uint8)
+    images = images.to(options.device)
     calls, peaks = {}, {}
     for kind in options.only:
-        torch.manual_seed(0)
-        config = FlowConfig(
-            (3, options.size, options.size), levels=options.levels, steps=steps, mixing=options.mixing,
-            coupling=options.coupling, hidden_channels=options.hidden_channels,
-        )  # fmt: skip
-        flow = config.build(reversible=KINDS[kind]).to(options.device)
-        flow.initialize(images[:16].to(options.device))
-        calls[kind] = partial(train_step, flow, images.to(options.device))
+        flow = build(kind, steps, images, options)
+        calls[kind] = partial(train_step, flow, images)
         calls[kind]()
         flow.zero_grad()
         gradients = sum(parameter.nbytes for parameter in flow.parameters())  # made during the pass, and kept
@@ -67,11 +111,19 @@ def main() -> None:
     parser.add_argument(
         "--rounds", type=int, default=9, help="timed steps of each kind; 0 for memory only (default: 9)"
     )
+    parser.add_argument("--train", type=int, help="so many steps of Adam with each kind, and no timing in turn")
+    parser.add_argument("--limit", type=float, help="most GiB of memory that the process may have")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--json", type=Path, help="file for the results")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.limit:
+        resource.setrlimit(resource.RLIMIT_AS, (int(options.limit * 2**30),) * 2)
+    if options.train:
+        images = photographs(options)
+        write(options, [train(kind, steps, images, options) for steps in options.steps for kind in options.only])
+        return
     rows = [measure(steps, options) for steps in options.steps]
     first, last = rows[0], rows[-1]
     for kind in options.only:
@@ -81,6 +133,10 @@ def main() -> None:
         for row in rows:
             ratio = row["seconds"]["reversible"]["median"] / row["seconds"]["plain"]["median"]
             print(f"{row['steps']} steps: reversible takes {ratio:.2f} times the time")
+    write(options, rows)
+
+
+def write(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     if options.json:
         settings = {key: value for key, value in vars(options).items() if key != "json"}
         options.json.write_text(json.dumps({"settings": settings, **versions(), "results": rows}, indent=2) + "\n")
