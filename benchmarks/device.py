@@ -1,10 +1,10 @@
 """What a GPU makes of the package: mixing against a copy, images/s of a preset, and sampling of every mixing.
 
 1. Woodbury forward at 64 x 96 x 64 x 64 against a plain copy of the tensor, eager and compiled.
-2. Training steps of the CIFAR-10 preset (compiled, bfloat16 in the networks) in images/s, and what share its
-   convolutions' multiplications have of the rate at which the card multiplies large bfloat16 matrices. With --authors
-   DIRECTORY, a checkout of github.com/yolu1055/WoodburyTransformations, the authors' Woodbury layer stands in the place
-   of ours, in float32 as there. (Their whole model cannot be built with today's PyTorch.)
+2. Training steps of the CIFAR-10 preset in images/s: eager in float32; compiled, and compiled with CUDA graphs, with
+   bfloat16 in the networks; and what share its convolutions' multiplications have of the rate at which the card
+   multiplies large bfloat16 matrices. With --authors DIRECTORY, a checkout of yolu1055/WoodburyTransformations on
+   GitHub, beside the authors' own model at the same sizes and ranks, in float32 as there.
 3. Sampling images with every mixing, against the 1x1 convolution.
 
     python benchmarks/device.py --out device                                   # on a GPU
@@ -25,33 +25,36 @@ from unittest.mock import patch
 
 import torch
 from mixing import in_turn, versions
-from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
-from nflows_woodbury import Chain, ImageFlow, WoodburyTransform
+from nflows_woodbury import ImageFlow, WoodburyTransform
 from nflows_woodbury.files import write_json
 from nflows_woodbury.paper import settings_of
-from nflows_woodbury.presets import LOW_RANK, MIXINGS
+from nflows_woodbury.presets import LOW_RANK, MIXINGS, FlowConfig
 
 Seconds = dict[str, dict[str, float]]
 
 
-class Authors(Transform):
-    """The layer of a checkout, ``WTrans``: it adds to a log-det that is passed along, and inverts by a flag."""
+class Authors(nn.Module):
+    """The model of a checkout, ``WoodburyGlow``, from uint8 images to bits per dimension."""
 
-    def __init__(self, layer: Callable[..., nn.Module], shape: tuple[int, int, int], ranks: tuple[int, int]) -> None:
+    def __init__(self, checkout: Path, config: FlowConfig) -> None:
         super().__init__()
-        # Their factors are drawn with a standard deviation of the wrong shape, which torch refuses today.
-        with patch("torch.normal", lambda mean, std: 0.01 * torch.randn_like(mean)):
-            self.layer = layer(shape[0], shape[1] * shape[2], *ranks)
+        sys.path.insert(0, str(checkout))
+        from models import WoodburyGlow
 
-    def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        outputs, logabsdet = self.layer(inputs, 0.0)
-        return outputs, logabsdet.expand(len(inputs))
+        settings = argparse.Namespace(
+            image_shape=config.shape, hidden_channels=config.hidden_channels, flow_depth=config.steps, is_me=False,
+            num_levels=config.levels, ranks=[config.channel_ranks, config.pixel_ranks], learn_top=True, n_bits=8,
+        )  # fmt: skip
+        # Its factors V are drawn with standard deviations of the transposed shape, which torch refuses today.
+        with patch("torch.normal", lambda mean, std: mean + std.view(mean.shape) * torch.randn_like(mean)):
+            self.model = WoodburyGlow(settings)
 
-    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        outputs, logabsdet = self.layer(inputs, 0.0, reverse=True)
-        return outputs, logabsdet.expand(len(inputs))
+    def forward(self, images: Tensor) -> Tensor:
+        """Bits per dimension; the first batch starts its ActNorms."""
+        dequantized = (images + torch.rand(images.shape, device=images.device)) / 256 - 0.5
+        return self.model(x=dequantized)[1]
 
 
 def without_graph(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
@@ -104,32 +107,32 @@ def training(options: argparse.Namespace) -> dict[str, Any]:
     if options.small:
         config, settings = replace(config, steps=1, hidden_channels=16), replace(settings, batch_size=4)
     images = torch.randint(256, (settings.batch_size, *config.shape), dtype=torch.uint8, device=options.device)
-    flows = {"ours": config.build()}
+    ours = config.build().to(options.device)
+    ours.initialize(images)
+    flows: dict[str, nn.Module] = {"ours": ours}
     if options.authors:
-        sys.path.insert(0, str(options.authors))
-        from WoodburyTrans import WTrans
-
-        flows["authors' layer"] = config.build()
-        for chain in [module for module in flows["authors' layer"].modules() if isinstance(module, Chain)]:
-            for i, part in enumerate(chain.transforms):
-                if isinstance(part, WoodburyTransform):
-                    chain.transforms[i] = Authors(WTrans, part[0].shape, (part[0].rank, part[1].rank))
-    calls = {}
-    for name, flow in flows.items():
-        flow.to(options.device).initialize(images)
-        calls[name] = partial(step, flow, torch.optim.Adam(flow.parameters()), images, None)
-    fast = config.build().to(options.device)
-    fast.initialize(images)
-    optimizer = torch.optim.Adam(fast.parameters())
-    calls["ours, compiled, bf16"] = partial(step, torch.compile(fast), optimizer, images, torch.bfloat16)
+        flows["authors"] = Authors(options.authors, config).to(options.device)
+        flows["authors"](images)
+    adam = {name: torch.optim.Adam(flow.parameters()) for name, flow in flows.items()}
+    calls = {name: partial(step, flow, adam[name], images, None) for name, flow in flows.items()}
+    calls["ours, compiled, bf16"] = partial(step, torch.compile(ours), adam["ours"], images, torch.bfloat16)
+    graphs = "ours, CUDA graphs, bf16"
+    calls[graphs] = partial(step, torch.compile(ours, mode="reduce-overhead"), adam["ours"], images, torch.bfloat16)
+    failed = None
+    try:
+        calls[graphs]()
+    except RuntimeError as error:  # an operation that cannot be recorded: the others are measured all the same
+        failed = str(error)
+        del calls[graphs]
     seconds = in_turn(calls, seconds=options.seconds, device=options.device)
     rate = matrix_rate(options)
-    work = 3 * multiplications(flows["ours"], images)  # the backward pass takes twice those of the forward pass
+    work = 3 * multiplications(ours, images)  # the backward pass takes twice those of the forward pass
     return {
         "seconds": seconds,
         "images_per_second": {name: len(images) / times["median"] for name, times in seconds.items()},
         "share_of_matrix_rate": {name: work / times["median"] / rate for name, times in seconds.items()},
         "matrix_multiplications_per_second": rate,
+        "why_no_cuda_graphs": failed,
     }
 
 
