@@ -162,7 +162,8 @@ class ImageFlow(Flow):
             ) from error
         if rows is not None:
             noise, rows = noise.flatten(0, 1), rows.repeat_interleave(num_samples, 0)
-        return noise.to(next(self.parameters(), noise).dtype), rows
+        dtypes = [parameter.dtype for parameter in self._transform.parameters()]  # torch 2.4 compiles no next()
+        return noise.to(dtypes[0] if dtypes else noise.dtype), rows
 
     def _check(self, images: Tensor) -> None:
         uint8_images(images)
