@@ -70,7 +70,7 @@ def two_sided(inputs: Tensor, left: Factors | None = None, right: Factors | None
         return matrices
     x, (U, V), (U_, V_) = matrices.contiguous(), left or (None, None), right or (None, None)
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():  # which fuse on their own, or have nothing to save
-        return _in_blocks(x, U, V, U_, V_, owned=matrices is not inputs)[0]  # type: ignore[return-value]
+        return _in_blocks(x, U, V, U_, V_, owned=matrices is not inputs)[0]
     outputs: Tensor = _Update.apply(x, U, V, U_, V_)[0]  # type: ignore[no-untyped-call]
     return outputs
 
@@ -116,21 +116,23 @@ def _on_rows(matrices: Tensor, factor: Tensor) -> Tensor:
     return (_rows(matrices) @ factor).view(*matrices.shape[:-1], factor.shape[-1])
 
 
-def _in_blocks(x: Tensor, *factors: Tensor | None, owned: bool = False) -> Maybe:
-    """:func:`_product`, in blocks."""
+def _in_blocks(x: Tensor, *factors: Tensor | None, owned: bool = False) -> tuple[Tensor, list[Maybe]]:
+    """:func:`_product` block by block: the map of all, and the thin products of each block."""
     size = _block_size(x)
     if size >= len(x):
-        return _product(x, *factors, owned=owned)
-    y, thin = x if owned else torch.empty_like(x), []
+        y, *thin = _product(x, *factors, owned=owned)
+        return y, [tuple(thin)]
+    y, products = x if owned else torch.empty_like(x), list[Maybe]()
     for block, own in zip(x.split(size), y.split(size), strict=True):
         if not owned:
             own.copy_(block)
-        thin.append(_product(own, *factors, owned=True)[1:])
-    return y, *_merged(torch.cat, thin)
+        products.append(_product(own, *factors, owned=True)[1:])
+    return y, products
 
 
 def _forward(*tensors: Tensor) -> Maybe:
-    return _in_blocks(*tensors)
+    y, products = _in_blocks(*tensors)
+    return y, *_merged(torch.cat, products)
 
 
 def _block_size(x: Tensor) -> int:
@@ -143,7 +145,7 @@ def _block_size(x: Tensor) -> int:
 def _merged(merge: Callable[[list[Tensor]], Tensor], of_blocks: Sequence[Maybe]) -> Maybe:
     """What each block has, in one; None where all have None."""
     columns = [[part for part in parts if part is not None] for parts in zip(*of_blocks, strict=True)]
-    return tuple(merge(column) if column else None for column in columns)
+    return tuple(merge(column) if len(column) > 1 else next(iter(column), None) for column in columns)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
