@@ -4,7 +4,8 @@ The same flow as a plain and as a reversible chain, in turn. Peak memory is that
 backward pass, beyond parameters, their gradients and the images.
 
     python benchmarks/reversible.py --steps 8 32 --hidden-channels 128 --threads 1
-    python benchmarks/reversible.py --train 2 --steps 128 --batch-size 512 --limit 20 --threads 2   # a deep one
+    # a deep one
+    python benchmarks/reversible.py --train 3 --steps 128 --hidden-channels 16 --batch-size 1440 --limit 18
 
 ``--train N`` takes N steps of Adam with each kind instead, in a process that may have no more than ``--limit`` GiB.
 """
@@ -112,7 +113,7 @@ def main() -> None:
         "--rounds", type=int, default=9, help="timed steps of each kind; 0 for memory only (default: 9)"
     )
     parser.add_argument("--train", type=int, help="so many steps of Adam with each kind, and no timing in turn")
-    parser.add_argument("--learning-rate", type=float, default=1e-4, help="of Adam (default: 1e-4)")
+    parser.add_argument("--learning-rate", type=float, default=3e-5, help="of Adam (default: 3e-5)")
     parser.add_argument("--limit", type=float, help="most GiB of memory that the process may have")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")

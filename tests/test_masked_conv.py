@@ -119,6 +119,7 @@ def test_torch_func_sees_through_it(order: str, batched: tuple[bool, bool]) -> N
     torch.testing.assert_close(jacobians, expected)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # opcheck's own
 def test_compilers_call_it_as_one_operator_with_the_same_gradients() -> None:
     torch._dynamo.reset()
     kernel, images = make_kernel(2, 2, 2, "quadrant").float(), torch.randn(3, 2, 5, 4)
