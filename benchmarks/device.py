@@ -120,7 +120,8 @@ def training(options: argparse.Namespace) -> dict[str, Any]:
     calls[graphs] = partial(step, torch.compile(ours, mode="reduce-overhead"), adam["ours"], images, torch.bfloat16)
     failed = None
     try:
-        calls[graphs]()
+        for _ in range(3):  # warm-up, recording, replay
+            calls[graphs]()
     except RuntimeError as error:  # an operation that cannot be recorded: the others are measured all the same
         failed = str(error)
         del calls[graphs]
