@@ -17,11 +17,11 @@ from statistics import fmean, stdev
 import torch
 from nflows.transforms.base import Transform
 
-from nflows_woodbury.data import ImageSet, ImageSource
-from nflows_woodbury.evaluation import bits_per_dim
+from nflows_woodbury.config import MIXINGS, paper_ranks
+from nflows_woodbury.data.opening import open_source
+from nflows_woodbury.data.sources import ImageSet, ImageSource
+from nflows_woodbury.evaluation.likelihood import bits_per_dim
 from nflows_woodbury.flow import ImageFlow, image_flow
-from nflows_woodbury.loading import open_source
-from nflows_woodbury.presets import MIXINGS, paper_ranks
 from nflows_woodbury.transforms.coupling import AffineCoupling
 from nflows_woodbury.transforms.dequantize import UniformDequantize
 from nflows_woodbury.transforms.variational import VariationalDequantize

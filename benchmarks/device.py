@@ -28,9 +28,9 @@ from mixing import in_turn, versions
 from torch import Tensor, nn
 
 from nflows_woodbury import ImageFlow, WoodburyTransform
+from nflows_woodbury.config import LOW_RANK, MIXINGS, FlowConfig
 from nflows_woodbury.files import write_json
-from nflows_woodbury.paper import settings_of
-from nflows_woodbury.presets import LOW_RANK, MIXINGS, FlowConfig
+from nflows_woodbury.train.presets import settings_of
 
 Seconds = dict[str, dict[str, float]]
 

@@ -33,13 +33,14 @@ import pytorch_lightning as pl
 import torch
 
 from nflows_woodbury.checkpoint import read_checkpoint
+from nflows_woodbury.config import COUPLINGS, MIXINGS, FlowConfig
+from nflows_woodbury.data.opening import open_source
+from nflows_woodbury.evaluation.record import evaluate
 from nflows_woodbury.files import write_json
-from nflows_woodbury.loading import open_source
-from nflows_woodbury.paper import settings_of
-from nflows_woodbury.presets import COUPLINGS, MIXINGS, FlowConfig
-from nflows_woodbury.settings import TrainingConfig
-from nflows_woodbury.trained import evaluate
-from nflows_woodbury.training import FlowTraining, make_trainer
+from nflows_woodbury.train.config import TrainingConfig
+from nflows_woodbury.train.module import FlowTraining
+from nflows_woodbury.train.presets import settings_of
+from nflows_woodbury.train.trainer import make_trainer
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PROBE_STEPS = 40

@@ -34,7 +34,7 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from nflows_woodbury import WoodburyTransform
-from nflows_woodbury.presets import MIXINGS
+from nflows_woodbury.config import MIXINGS
 
 Shape = tuple[int, int, int]
 CRITERIA = [(64, 12, 16, 16), (64, 24, 8, 8), (64, 48, 4, 4), (16, 96, 32, 32), (8, 96, 64, 64), (64, 192, 8, 8)]

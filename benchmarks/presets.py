@@ -23,16 +23,17 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 from nflows_woodbury.files import write_json
-from nflows_woodbury.paper import PRESETS, settings_of
+from nflows_woodbury.train.presets import PRESETS, settings_of
 
 
 def train(name: str, data: str, batch_size: int, steps: int) -> dict:
     """A few steps, the first ActNorm included, without pictures."""
     import pytorch_lightning as pl
 
-    from nflows_woodbury.callbacks import Pictures, Validation
-    from nflows_woodbury.loading import open_source
-    from nflows_woodbury.training import FlowTraining, make_trainer
+    from nflows_woodbury.data.opening import open_source
+    from nflows_woodbury.train.callbacks import Pictures, Validation
+    from nflows_woodbury.train.module import FlowTraining
+    from nflows_woodbury.train.trainer import make_trainer
 
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")

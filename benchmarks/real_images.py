@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nflows_woodbury.data import ImageSource
+from nflows_woodbury.config import COUPLINGS, MIXINGS, FlowConfig
+from nflows_woodbury.data.opening import open_source
+from nflows_woodbury.data.sources import ImageSource
 from nflows_woodbury.flow import ImageFlow
-from nflows_woodbury.loading import open_source
-from nflows_woodbury.presets import COUPLINGS, MIXINGS, FlowConfig
 
 COLUMNS = {  # of the table: heading, entry of the record, format
     "loss": ("training_bits_per_dim", ".3f"),

@@ -24,8 +24,8 @@ import torch
 from mixing import in_turn, peak_memory, versions
 
 from nflows_woodbury import ImageFlow
-from nflows_woodbury.loading import open_source
-from nflows_woodbury.presets import COUPLINGS, MIXINGS, FlowConfig
+from nflows_woodbury.config import COUPLINGS, MIXINGS, FlowConfig
+from nflows_woodbury.data.opening import open_source
 
 KINDS = {"plain": False, "reversible": True}
 

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from nflows_woodbury import AffineCoupling, InvertibleConv1x1, MEWoodburyTransform, WoodburyTransform, image_flow
-from nflows_woodbury.evaluation import bits_per_dim
-from nflows_woodbury.loading import open_source
-from nflows_woodbury.presets import paper_ranks
+from nflows_woodbury.config import paper_ranks
+from nflows_woodbury.data.opening import open_source
+from nflows_woodbury.evaluation.likelihood import bits_per_dim
 
 LEVELS = 3
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nflows_woodbury.transforms import masked_conv
+from nflows_woodbury.linalg import triangular_conv
 
 SIZES = ("16x12x16x16", "16x48x16x16", "16x96x32x32")
 
@@ -59,7 +59,7 @@ def _start(outputs: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 METHODS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "wavefront": masked_conv.solve,
+    "wavefront": triangular_conv.solve,
     "textbook": textbook,
     "folded": folded,
 }
@@ -70,9 +70,9 @@ def measure(size: tuple[int, ...], kernel_size: int, repeats: int) -> dict[str, 
     """Medians of all methods at one size, with the steps that they take one after another."""
     _, channels, height, width = size
     kernel = 0.1 / (channels * kernel_size**2) ** 0.5 * torch.randn(channels, channels, kernel_size, kernel_size)
-    kernel = masked_conv.triangular(kernel, kernel[:, :, -1, -1].tril(-1) + torch.eye(channels))
+    kernel = triangular_conv.triangular(kernel, kernel[:, :, -1, -1].tril(-1) + torch.eye(channels))
     images = torch.randn(size)
-    outputs = masked_conv.convolve(images, kernel)
+    outputs = triangular_conv.convolve(images, kernel)
     for name, method in METHODS.items():  # also the warm-up
         torch.testing.assert_close(method(outputs, kernel), images, atol=1e-4, rtol=0, msg=name)
     seconds: dict[str, list[float]] = {name: [] for name in METHODS}
@@ -85,7 +85,7 @@ def measure(size: tuple[int, ...], kernel_size: int, repeats: int) -> dict[str, 
     return {
         "size": "x".join(map(str, size)),
         "kernel": kernel_size,
-        "steps": {"wavefront": len(masked_conv.wavefronts(height, width)), "pixel by pixel": height * width},
+        "steps": {"wavefront": len(triangular_conv.wavefronts(height, width)), "pixel by pixel": height * width},
         "milliseconds": medians,
         "ratio": {name: medians[name] / medians["wavefront"] for name in METHODS if name != "wavefront"},
     }

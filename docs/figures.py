@@ -21,8 +21,8 @@ from nflows.transforms.base import Transform
 from torch import Tensor
 
 import nflows_woodbury
-from nflows_woodbury.presets import MIXINGS as NAMED
-from nflows_woodbury.presets import FlowConfig
+from nflows_woodbury.config import MIXINGS as NAMED
+from nflows_woodbury.config import FlowConfig
 from nflows_woodbury.transforms.macow import MaCowUnit
 
 # Every mixing that has a name, but for conv1x1-plu, which looks like conv1x1; and MaCow's coupling for comparison.

@@ -13,17 +13,13 @@ from pathlib import Path
 from types import ModuleType
 
 import nflows_woodbury
-from nflows_woodbury.cli import COMMANDS, main
+from nflows_woodbury.cli.main import COMMANDS, main
 
+#: the command line has a page of its own, readers are in data.opening
 INTERNAL = {
-    "checks",
-    "cli",
-    "commands",
-    "files",
-    "formats",
-    "runs",
-    "steps",
-}  # the command line has a page of its own, readers are in loading
+    *("checks", "cli", "files", "optional", "precision", "batches", "run"),
+    *("arrays", "cache", "cifar10", "decoding", "folder", "huggingface", "imagenet"),
+}
 ALIASES = {"Factors", "Part", "Shape", "Start"}  # names of types, which the index explains
 UNLISTED_METHODS = {"extra_repr"}
 
@@ -81,7 +77,7 @@ Shapes are written as in ``(B, c, h, w)``: batch, channels, height, width. These
    :module:
    :no-contents-entry:
 
-   A name in :data:`nflows_woodbury.lowrank.STARTS`, or a function ``(n, d) -> (U, V)``.
+   A name in :data:`nflows_woodbury.linalg.low_rank.STARTS`, or a function ``(n, d) -> (U, V)``.
 
 .. py:data:: Factors
    :module:

@@ -18,8 +18,8 @@ import matplotlib
 import torch
 from matplotlib.figure import Figure
 
-from nflows_woodbury.paper import PRESETS, settings_of
-from nflows_woodbury.presets import LOW_RANK, FlowConfig
+from nflows_woodbury.config import LOW_RANK, FlowConfig
+from nflows_woodbury.train.presets import PRESETS, settings_of
 
 Record = dict[str, Any]
 Runs = Sequence[Record]

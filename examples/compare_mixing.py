@@ -14,10 +14,10 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import trange
 
-from nflows_woodbury.data import ImageSet
-from nflows_woodbury.evaluation import bits_per_dim
-from nflows_woodbury.loading import open_source
-from nflows_woodbury.presets import COUPLINGS, MIXINGS, FlowConfig
+from nflows_woodbury.config import COUPLINGS, MIXINGS, FlowConfig
+from nflows_woodbury.data.opening import open_source
+from nflows_woodbury.data.sources import ImageSet
+from nflows_woodbury.evaluation.likelihood import bits_per_dim
 
 BATCH = 32
 COLUMNS = ("mixing", "coupling", "test bits/dim (sd)", "parameters", "ms/step train", "forward", "inverse")

@@ -12,8 +12,8 @@ from nflows.nn.nets import ConvResidualNet
 from nflows.transforms import ActNorm, AffineCouplingTransform, CompositeTransform
 
 from nflows_woodbury import Squeeze, UniformDequantize, WoodburyTransform
-from nflows_woodbury.loading import open_source
-from nflows_woodbury.pictures import image_grid, save_png
+from nflows_woodbury.data.opening import open_source
+from nflows_woodbury.evaluation.pictures import image_grid, save_png
 
 Shape = tuple[int, int, int]
 

@@ -9,16 +9,10 @@ from math import log, prod
 import normflows as nf
 import torch
 
-from nflows_woodbury import (
-    InvertibleConv1x1,
-    MEWoodburyTransform,
-    UniformDequantize,
-    WoodburyTransform,
-    initialize,
-)
-from nflows_woodbury.loading import open_source
+from nflows_woodbury import InvertibleConv1x1, MEWoodburyTransform, UniformDequantize, WoodburyTransform, initialize
+from nflows_woodbury.data.opening import open_source
+from nflows_woodbury.evaluation.pictures import image_grid, save_png
 from nflows_woodbury.normflows import NormflowsAdapter, register
-from nflows_woodbury.pictures import image_grid, save_png
 
 Shape = tuple[int, int, int]
 MIXINGS = {

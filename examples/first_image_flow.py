@@ -11,9 +11,9 @@ from nflows.distributions import StandardNormal
 from tqdm import trange
 
 from nflows_woodbury import AffineCoupling, WoodburyTransform, image_flow
-from nflows_woodbury.data import PhotoSource
-from nflows_woodbury.evaluation import bits_per_dim, png_bits_per_dim
-from nflows_woodbury.pictures import image_grid, save_png
+from nflows_woodbury.data.photos import PhotoSource
+from nflows_woodbury.evaluation.likelihood import bits_per_dim, png_bits_per_dim
+from nflows_woodbury.evaluation.pictures import image_grid, save_png
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--steps", type=int, default=800, help="optimizer steps (default: 800)")

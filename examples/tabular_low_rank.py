@@ -15,8 +15,8 @@ from nflows.nn.nets import ResidualNet
 from nflows.transforms import ActNorm, AffineCouplingTransform, CompositeTransform, LULinear, RandomPermutation
 
 from nflows_woodbury import LowRankTransform
-from nflows_woodbury.loading import open_source
-from nflows_woodbury.pictures import image_grid, save_png
+from nflows_woodbury.data.opening import open_source
+from nflows_woodbury.evaluation.pictures import image_grid, save_png
 
 MIXINGS = {
     "permutation": RandomPermutation,

@@ -1,30 +1,86 @@
-"""Invertible mixing layers and image flows for nflows and normflows."""
+"""Invertible mixing layers and image flows for nflows and normflows.
+
+The names of ``__all__`` are found in their modules on first use, so that importing the package alone loads nothing.
+"""
 
 from importlib import import_module
-from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nflows_woodbury.flow import ImageFlow, image_flow
+    from nflows_woodbury.transforms import (
+        ActNorm,
+        AdditiveCoupling,
+        AffineCoupling,
+        AutoregressiveConvolution,
+        Chain,
+        EmergingConvolution,
+        InvertibleConv1x1,
+        LowRankChain,
+        LowRankTransform,
+        MEWoodburyTransform,
+        MaCowUnit,
+        MaskedConvCoupling,
+        Multiscale,
+        PeriodicConvolution,
+        Reversible,
+        SplineCoupling,
+        SplitPrior,
+        Squeeze,
+        TopPrior,
+        UniformDequantize,
+        VariationalDequantize,
+        WoodburyTransform,
+        initialize,
+    )
+
+__all__`` are found in their modules on first use, so that importing the package alone loads nothing.
+"""
+
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nflows_woodbury.flow import *  # noqa: F403
     from nflows_woodbury.transforms import *  # noqa: F403
 
-__version__ = version("nflows-woodbury")
+__all__ = [
+    "ActNorm",
+    "AdditiveCoupling",
+    "AffineCoupling",
+    "AutoregressiveConvolution",
+    "Chain",
+    "EmergingConvolution",
+    "ImageFlow",
+    "InvertibleConv1x1",
+    "LowRankChain",
+    "LowRankTransform",
+    "MEWoodburyTransform",
+    "MaCowUnit",
+    "MaskedConvCoupling",
+    "Multiscale",
+    "PeriodicConvolution",
+    "Reversible",
+    "SplineCoupling",
+    "SplitPrior",
+    "Squeeze",
+    "TopPrior",
+    "UniformDequantize",
+    "VariationalDequantize",
+    "WoodburyTransform",
+    "image_flow",
+    "initialize",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Find a public name in its module on first use, so that the command line's help does not wait for torch."""
-    if name == "__all__":
-        return [*_home("flow").__all__, *_home("transforms").__all__]
-    if not name.startswith("_"):
-        for module in map(_home, ("flow", "transforms")):
-            if name in module.__all__:
-                return getattr(module, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "__version__":
+        return import_module("importlib.metadata").version("nflows-woodbury")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "flow" if name in ("ImageFlow", "image_flow") else "transforms"
+    return getattr(import_module(f"{__name__}.{home}"), name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__getattr__("__all__")]
-
-
-def _home(name: str) -> Any:
-    return import_module(f"{__name__}.{name}")
+    return [*globals(), *__all__]

@@ -1,5 +1,5 @@
 """``python -m nflows_woodbury`` is the command line."""
 
-from nflows_woodbury.cli import main
+from nflows_woodbury.cli.main import main
 
 raise SystemExit(main())

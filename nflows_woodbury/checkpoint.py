@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from nflows_woodbury.config import FlowConfig
 from nflows_woodbury.flow import ImageFlow
-from nflows_woodbury.presets import FlowConfig
 
 __all__ = ["find_checkpoint", "load_flow", "read_checkpoint"]
 
@@ -41,7 +41,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """The contents of a checkpoint: tensors and plain values only; ValueError for any other file.
 
     >>> from tempfile import TemporaryDirectory
-    >>> from nflows_woodbury.cli import main
+    >>> from nflows_woodbury.cli.main import main
     >>> with TemporaryDirectory() as run:  # doctest: +ELLIPSIS
     ...     _ = main([*"train --size 8 --levels 1 --steps 1 --max-steps 1 --quiet --out".split(), run])
     ...     sorted(read_checkpoint(run)["nflows_woodbury"])
@@ -78,7 +78,7 @@ def load_flow(path: str | Path, *, averaged: bool = True) -> tuple[ImageFlow, di
         ValueError: if it is no checkpoint of this package, or its weights do not fit its settings.
 
     >>> from tempfile import TemporaryDirectory
-    >>> from nflows_woodbury.cli import main
+    >>> from nflows_woodbury.cli.main import main
     >>> with TemporaryDirectory() as run:  # doctest: +ELLIPSIS
     ...     _ = main([*"train --size 8 --levels 1 --steps 1 --max-steps 1 --quiet --out".split(), run])
     ...     flow, settings = load_flow(run)

@@ -9,19 +9,19 @@ from numbers import Integral, Real
 import torch
 
 __all__ = [
-    "channel_inputs",
-    "image_inputs",
-    "image_shape",
-    "layer_dtype",
-    "natural_int",
-    "natural_number",
-    "one_of",
-    "positive_int",
-    "uint8_images",
+    "check_channel_inputs",
+    "check_image_inputs",
+    "check_image_shape",
+    "check_layer_dtype",
+    "check_natural_int",
+    "check_natural_number",
+    "check_one_of",
+    "check_positive_int",
+    "check_uint8_images",
 ]
 
 
-def positive_int(name: str, value: object) -> int:
+def check_positive_int(name: str, value: object) -> int:
     """Return ``value`` as an ``int``; TypeError for anything but an integer, ValueError below 1."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be a positive integer, got {value!r}")
@@ -30,7 +30,7 @@ def positive_int(name: str, value: object) -> int:
     return int(value)
 
 
-def natural_int(name: str, value: object) -> int:
+def check_natural_int(name: str, value: object) -> int:
     """Return ``value`` as an ``int``; TypeError for anything but an integer, ValueError below 0."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an integer from 0, got {value!r}")
@@ -39,7 +39,7 @@ def natural_int(name: str, value: object) -> int:
     return int(value)
 
 
-def natural_number(name: str, value: object) -> float:
+def check_natural_number(name: str, value: object) -> float:
     """Return ``value`` as a ``float``; TypeError for anything but a real number, ValueError below 0 and for nan."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, at least 0, got {value!r}")
@@ -49,17 +49,17 @@ def natural_number(name: str, value: object) -> float:
     return number
 
 
-def image_shape(shape: object, name: str = "shape") -> tuple[int, int, int]:
+def check_image_shape(shape: object, name: str = "shape") -> tuple[int, int, int]:
     """Return ``shape`` as ``(channels, height, width)`` of positive integers."""
     if not isinstance(shape, Sequence) or isinstance(shape, str):
         raise TypeError(f"{name} must be a sequence (channels, height, width), got {shape!r}")
     if len(shape) != 3:
         raise ValueError(f"{name} must be (channels, height, width), got {tuple(shape)}")
-    channels, height, width = (positive_int(f"{name}[{i}]", size) for i, size in enumerate(shape))
+    channels, height, width = (check_positive_int(f"{name}[{i}]", size) for i, size in enumerate(shape))
     return channels, height, width
 
 
-def one_of(name: str, value: object, choices: Collection[str]) -> str:
+def check_one_of(name: str, value: object, choices: Collection[str]) -> str:
     """Return ``value`` if it is one of ``choices``, else raise a ValueError that lists them, or the closest of many."""
     if not isinstance(value, str) or value not in choices:
         listed = sorted(choices) if len(choices) < 20 else [*get_close_matches(str(value), choices, 5, 0), "..."]
@@ -67,7 +67,7 @@ def one_of(name: str, value: object, choices: Collection[str]) -> str:
     return value
 
 
-def layer_dtype(inputs: torch.Tensor, dtype: torch.dtype) -> None:
+def check_layer_dtype(inputs: torch.Tensor, dtype: torch.dtype) -> None:
     """Check that ``inputs`` have the dtype of a layer's parameters."""
     if inputs.dtype != dtype:
         raise TypeError(
@@ -76,7 +76,7 @@ def layer_dtype(inputs: torch.Tensor, dtype: torch.dtype) -> None:
         )
 
 
-def channel_inputs(inputs: torch.Tensor, num_channels: int) -> None:
+def check_channel_inputs(inputs: torch.Tensor, num_channels: int) -> None:
     """Check that ``inputs`` are floating point of shape (B, num_channels, h, w), any h and w."""
     _floating(inputs)
     if inputs.dim() != 4 or inputs.shape[1] != num_channels:
@@ -86,7 +86,7 @@ def channel_inputs(inputs: torch.Tensor, num_channels: int) -> None:
         )
 
 
-def image_inputs(inputs: torch.Tensor, shape: tuple[int, ...]) -> None:
+def check_image_inputs(inputs: torch.Tensor, shape: tuple[int, ...]) -> None:
     """Check that ``inputs`` are floating point of shape (B, *shape)."""
     _floating(inputs)
     if tuple(inputs.shape[1:]) != shape:
@@ -94,7 +94,7 @@ def image_inputs(inputs: torch.Tensor, shape: tuple[int, ...]) -> None:
         raise ValueError(f"inputs must have shape ({expected}), got {tuple(inputs.shape)}")
 
 
-def uint8_images(images: torch.Tensor) -> None:
+def check_uint8_images(images: torch.Tensor) -> None:
     """Check that ``images`` are uint8 of shape (B, c, h, w)."""
     if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
         got = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__

@@ -12,8 +12,7 @@ from nflows.flows.base import Flow
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import image_shape, natural_number, positive_int, uint8_images
-from nflows_woodbury.nets import channel_halves
+from nflows_woodbury.checks import check_image_shape, check_natural_number, check_positive_int, check_uint8_images
 from nflows_woodbury.transforms import (
     ActNorm,
     Chain,
@@ -25,6 +24,7 @@ from nflows_woodbury.transforms import (
     UniformDequantize,
 )
 from nflows_woodbury.transforms.chain import initialize
+from nflows_woodbury.transforms.nets import channel_halves
 
 __all__ = ["ImageFlow", "image_flow"]
 
@@ -66,7 +66,7 @@ class ImageFlow(Flow):
         shape: Sequence[int],
     ) -> None:
         super().__init__(transform, distribution, embedding_net)
-        self.shape = image_shape(shape)
+        self.shape = check_image_shape(shape)
 
     def forward(self, images: Tensor, context: Tensor | None = None) -> Tensor:
         """Bits per dimension of uint8 images ``(B, c, h, w)``: ``-log_prob / (c h w log 2)``, shape ``(B,)``.
@@ -119,9 +119,9 @@ class ImageFlow(Flow):
             NotImplementedError: if the base cannot sample this way (nflows' ``DiagonalNormal`` and ``MADEMoG`` without
                 context); its log-density works all the same.
         """
-        remaining = positive_int("num_samples", num_samples)
-        batch_size = remaining if batch_size is None else positive_int("batch_size", batch_size)
-        temperature = natural_number("temperature", temperature)
+        remaining = check_positive_int("num_samples", num_samples)
+        batch_size = remaining if batch_size is None else check_positive_int("batch_size", batch_size)
+        temperature = check_natural_number("temperature", temperature)
         batches = []
         while remaining > 0:
             noise, rows = self._noise(min(batch_size, remaining), context)
@@ -137,7 +137,7 @@ class ImageFlow(Flow):
 
         Shapes as in :meth:`sample`; the log-densities without the image axes.
         """
-        noise, rows = self._noise(positive_int("num_samples", num_samples), context)
+        noise, rows = self._noise(check_positive_int("num_samples", num_samples), context)
         images, logabsdet = self._transform.inverse(noise, context=rows)
         log_prob = self._distribution.log_prob(noise, context=rows) - logabsdet
         if context is None:
@@ -166,7 +166,7 @@ class ImageFlow(Flow):
         return noise.to(dtypes[0] if dtypes else noise.dtype), rows
 
     def _check(self, images: Tensor) -> None:
-        uint8_images(images)
+        check_uint8_images(images)
         if tuple(images.shape[1:]) != self.shape:
             expected = ", ".join(map(str, ("B", *self.shape)))
             raise ValueError(f"images must have shape ({expected}), got {tuple(images.shape)}")
@@ -223,8 +223,8 @@ def image_flow(
     >>> flow(images).shape, flow.sample(2, temperature=0.7).dtype
     (torch.Size([5]), torch.uint8)
     """
-    channels, height, width = shape = image_shape(shape)
-    levels, steps = positive_int("levels", levels), positive_int("steps", steps)
+    channels, height, width = shape = check_image_shape(shape)
+    levels, steps = check_positive_int("levels", levels), check_positive_int("steps", steps)
     if not callable(base):
         raise TypeError(f"base must be a function from the number of features to a distribution, got {base!r}")
     if height % 2**levels or width % 2**levels:

@@ -17,7 +17,7 @@ import torch
 from nflows.transforms.base import Transform
 from torch import Tensor
 
-from nflows_woodbury.checks import image_shape
+from nflows_woodbury.checks import check_image_shape
 from nflows_woodbury.transforms import (
     ActNorm,
     AffineCoupling,
@@ -177,7 +177,7 @@ class WoodburyGlowBlock(NormflowsAdapter):
         coupling: Callable[..., Transform] = AffineCoupling,
         context_features: int | None = None,
     ) -> None:
-        shape = image_shape(shape)
+        shape = check_image_shape(shape)
         last = coupling(shape, hidden_channels, context_features=context_features)
         super().__init__(Chain([ActNorm(shape[0]), mixing(shape), last]))
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nflows_woodbury.data import ImageSet, ImageSource
+from nflows_woodbury.data.sources import ImageSet, ImageSource
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 rng = np.random.default_rng(0)

@@ -1,6 +1,6 @@
 """Every transform with the settings that its laws are checked at: one list for the laws, the twins and the grid.
 
-A mixing or coupling comes in by its line in ``nflows_woodbury.presets``; only what has no name there is listed here.
+A mixing or coupling comes in by its line in ``nflows_woodbury.config``; only what has no name there is listed here.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from nflows_woodbury import (
     TopPrior,
     WoodburyTransform,
 )
-from nflows_woodbury.lowrank import STARTS
-from nflows_woodbury.presets import COUPLINGS, MIXINGS
+from nflows_woodbury.config import COUPLINGS, MIXINGS
+from nflows_woodbury.linalg.low_rank import STARTS
 from nflows_woodbury.transforms.base import LinearTransform
 
 CONTEXT_FEATURES = 3

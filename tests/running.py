@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from nflows_woodbury import cli
-from nflows_woodbury.callbacks import Pictures
 from nflows_woodbury.checkpoint import read_checkpoint
-from nflows_woodbury.data import PhotoSource
-from nflows_woodbury.presets import FlowConfig
-from nflows_woodbury.settings import TrainingConfig
-from nflows_woodbury.training import FlowTraining, make_trainer
+from nflows_woodbury.cli.main import main
+from nflows_woodbury.config import FlowConfig
+from nflows_woodbury.data.photos import PhotoSource
+from nflows_woodbury.train.callbacks import Pictures
+from nflows_woodbury.train.config import TrainingConfig
+from nflows_woodbury.train.module import FlowTraining
+from nflows_woodbury.train.trainer import make_trainer
 
 #: Lightning's own deprecations, and its advice on worker processes, which batches do without
 LIGHTNING = [
@@ -28,7 +29,7 @@ CONFIG = TrainingConfig(size=16, max_steps=12, batch_size=8, every=4, warmup_ste
 
 
 def run(*words: object) -> int:
-    return cli.main(list(map(str, words)))
+    return main(list(map(str, words)))
 
 
 def fit(

@@ -32,25 +32,26 @@ from nflows_woodbury import (
     initialize,
 )
 from nflows_woodbury.checkpoint import load_flow
-from nflows_woodbury.data import ArraySource, ImageSet, PhotoSource
-from nflows_woodbury.diagnosis import diagnose
-from nflows_woodbury.evaluation import bits_per_dim, class_context, png_bits_per_dim
-from nflows_woodbury.loading import load_cifar10, load_folder, load_npz, open_source
-from nflows_woodbury.nets import ConvNet
-from nflows_woodbury.normflows import NflowsAdapter, NormflowsAdapter, WoodburyGlowBlock
-from nflows_woodbury.paper import preset, with_changes
-from nflows_woodbury.pictures import (
-    image_grid,
+from nflows_woodbury.config import FlowConfig, paper_ranks
+from nflows_woodbury.data.opening import load_cifar10, load_folder, load_npz, open_source
+from nflows_woodbury.data.photos import PhotoSource
+from nflows_woodbury.data.sources import ArraySource, ImageSet
+from nflows_woodbury.evaluation.diagnosis import diagnose
+from nflows_woodbury.evaluation.likelihood import bits_per_dim, png_bits_per_dim
+from nflows_woodbury.evaluation.pictures import image_grid, save_png
+from nflows_woodbury.evaluation.samples import (
+    class_context,
     interpolations,
     nearest_images,
     reconstructions,
     sample_classes,
-    save_png,
 )
-from nflows_woodbury.presets import FlowConfig, paper_ranks
-from nflows_woodbury.settings import TrainingConfig
+from nflows_woodbury.normflows import NflowsAdapter, NormflowsAdapter, WoodburyGlowBlock
+from nflows_woodbury.train.config import TrainingConfig
+from nflows_woodbury.train.presets import preset, with_changes
 from nflows_woodbury.transforms.emerging import AutoregressiveConvolution
 from nflows_woodbury.transforms.macow import MaskedConvCoupling
+from nflows_woodbury.transforms.nets import ConvNet
 
 SHAPE = (4, 6, 6)
 FLOW = partial(

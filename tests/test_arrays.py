@@ -11,7 +11,7 @@ import pytest
 import torch
 from imagefiles import Payload, nhwc, pixels, trained_on
 
-from nflows_woodbury.loading import load_npy, load_npz
+from nflows_woodbury.data.opening import load_npy, load_npz
 
 # .npz
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 from imagefiles import nhwc, pixels, trained_on, write_image
 
-from nflows_woodbury.formats import cache, folder
-from nflows_woodbury.loading import open_source
+from nflows_woodbury.data import cache, folder
+from nflows_woodbury.data.opening import open_source
 
 
 @pytest.fixture
@@ -147,8 +147,8 @@ def test_a_killed_run_does_no_harm(images: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     code = f"""
 import os
-from nflows_woodbury.formats import folder
-from nflows_woodbury.loading import open_source
+from nflows_woodbury.data import folder
+from nflows_woodbury.data.opening import open_source
 decoded = folder.decoded
 def dying(*args):
     for number, image in enumerate(decoded(*args)):

@@ -15,9 +15,10 @@ import pytest
 import torch
 from imagefiles import pixels, write_image
 
-from nflows_woodbury import data
-from nflows_woodbury.data import ArraySource, ImageSet, PhotoSource
-from nflows_woodbury.loading import load_folder, load_hub
+from nflows_woodbury.data import photos, sources
+from nflows_woodbury.data.opening import load_folder, load_hub
+from nflows_woodbury.data.photos import PhotoSource
+from nflows_woodbury.data.sources import ArraySource, ImageSet
 
 PHOTO_SHAPES = {"astronaut": (512, 512), "coffee": (400, 600), "cat": (300, 451), "rocket": (427, 640)}
 
@@ -60,7 +61,7 @@ def any_source(request: pytest.FixtureRequest) -> Any:
     return request.param()
 
 
-def test_batch_is_a_function_of_its_arguments_only(any_source: data.ImageSource) -> None:
+def test_batch_is_a_function_of_its_arguments_only(any_source: sources.ImageSource) -> None:
     first = any_source.batch(7, 6, seed=3).images
     for step, size, seed in [(0, 6, 3), (900, 5, 4), (7, 6, 4)]:
         assert not torch.equal(any_source.batch(step, size, seed=seed).images[:5], first[:5])
@@ -71,7 +72,7 @@ def test_batch_is_a_function_of_its_arguments_only(any_source: data.ImageSource)
     assert first.is_contiguous()
 
 
-def test_ranks_share_the_global_batch(any_source: data.ImageSource) -> None:
+def test_ranks_share_the_global_batch(any_source: sources.ImageSource) -> None:
     for step in range(4):  # step 1 of the array straddles epochs
         parts = [any_source.batch(step, 12, seed=1, rank=rank, world_size=3) for rank in range(3)]
         assert [len(part) for part in parts] == [4, 4, 4]
@@ -278,7 +279,7 @@ def test_every_crop_number_is_one_crop() -> None:
     panels = [torch.from_numpy(pixels(3, 6, 5)), torch.from_numpy(pixels(3, 4, 7))]
     places = [(x, i, j) for x in panels for i in range(x.shape[1] - 2) for j in range(x.shape[2] - 2)]
     expected = [panel[:, row : row + 3, column : column + 3] for panel, row, column in places]
-    crops = data._crops(panels, 3, np.arange(len(expected)))
+    crops = photos._crops(panels, 3, np.arange(len(expected)))
     assert torch.equal(crops.images, torch.stack(expected))
 
 
@@ -320,5 +321,5 @@ def test_missing_extras_say_how_to_get_them(
 
 def test_import_needs_no_extras() -> None:
     block = "import sys; sys.modules.update(PIL=None, skimage=None, datasets=None)"
-    code = f"{block}; import nflows_woodbury.data, nflows_woodbury.loading"
+    code = f"{block}; import nflows_woodbury.data, nflows_woodbury.data.opening"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -11,11 +11,12 @@ import torch
 from registry import dense_jacobian
 from running import CONFIG, LIGHTNING, fit, run
 
-from nflows_woodbury import InvertibleConv1x1, LowRankTransform, PeriodicConvolution, WoodburyTransform, lowrank
+from nflows_woodbury import InvertibleConv1x1, LowRankTransform, PeriodicConvolution, WoodburyTransform
 from nflows_woodbury.checkpoint import read_checkpoint
-from nflows_woodbury.data import PhotoSource
-from nflows_woodbury.diagnosis import diagnose, first_not_finite
-from nflows_woodbury.presets import MIXINGS, FlowConfig
+from nflows_woodbury.config import MIXINGS, FlowConfig
+from nflows_woodbury.data.photos import PhotoSource
+from nflows_woodbury.evaluation.diagnosis import diagnose, first_not_finite
+from nflows_woodbury.linalg import low_rank
 from nflows_woodbury.transforms.base import SingularError
 
 pytestmark = LIGHTNING
@@ -158,7 +159,7 @@ def test_float32_error_stays_within_the_bound_of_the_condition(n: int, d: int, e
     """The bound of docs/concepts/numerics: 4 eps (1 + a) (1 + a k / |C|), a = |U| |V|, k the condition of C."""
     torch.manual_seed(exponent)
     U, V = with_condition(n, d, 10.0**exponent)
-    C = lowrank.capacitance(U, V)
+    C = low_rank.capacitance(U, V)
     condition = float(torch.linalg.cond(C))
     assert condition == pytest.approx(10.0**exponent, rel=1e-6)
     norms = float(torch.linalg.matrix_norm(U, 2) * torch.linalg.matrix_norm(V, 2))

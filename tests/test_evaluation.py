@@ -12,17 +12,18 @@ from nflows.distributions import StandardNormal
 from PIL import Image
 
 from nflows_woodbury import ActNorm, Chain, ImageFlow, Multiscale, Squeeze, UniformDequantize, VariationalDequantize
-from nflows_woodbury.data import ImageSet, PhotoSource
-from nflows_woodbury.evaluation import bits_per_dim, class_context, png_bits_per_dim, png_bytes
-from nflows_woodbury.pictures import (
-    image_grid,
+from nflows_woodbury.config import FlowConfig
+from nflows_woodbury.data.photos import PhotoSource
+from nflows_woodbury.data.sources import ImageSet
+from nflows_woodbury.evaluation.likelihood import bits_per_dim, png_bits_per_dim
+from nflows_woodbury.evaluation.pictures import image_grid, png_bytes, save_png
+from nflows_woodbury.evaluation.samples import (
+    class_context,
     interpolations,
     nearest_images,
     reconstructions,
     sample_classes,
-    save_png,
 )
-from nflows_woodbury.presets import FlowConfig
 
 FLOW = FlowConfig(shape=(3, 16, 16), levels=2, steps=1, hidden_channels=8)
 DEQUANTIZERS = ["uniform", "variational"]

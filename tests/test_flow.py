@@ -28,7 +28,7 @@ from nflows_woodbury import (
     WoodburyTransform,
     image_flow,
 )
-from nflows_woodbury.presets import COUPLINGS, DEQUANTIZERS, MIXINGS, FlowConfig
+from nflows_woodbury.config import COUPLINGS, DEQUANTIZERS, MIXINGS, FlowConfig
 
 # nflows 0.14 calls functions that torch deprecates; its own layers are used here as they are.
 pytestmark = [

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from imagefiles import nhwc, pixels, trained_on, write_image
 
-from nflows_woodbury import data
-from nflows_woodbury.formats.folder import list_files
-from nflows_woodbury.loading import load_folder
+from nflows_woodbury.data import sources
+from nflows_woodbury.data.folder import list_files
+from nflows_woodbury.data.opening import load_folder
 
 
 def test_folder_is_read_recursively_in_order(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_folder_is_read_recursively_in_order(tmp_path: Path) -> None:
     images = load_folder(tmp_path)
     assert (images.name, images.shape, images.num_classes) == (tmp_path.name, (3, 4, 4), None)
     assert (len(images.test), images.validation) == (2, None)
-    kept, tenth = data._hold_out(np.arange(20), 2)
+    kept, tenth = sources._hold_out(np.arange(20), 2)
     assert np.array_equal(nhwc(trained_on(images)), arrays[kept])
     assert np.array_equal(nhwc(images.test), arrays[tenth])
 

@@ -11,8 +11,8 @@ import pytest
 from imagefiles import nhwc, pixels, trained_on, write_image
 from PIL import Image
 
-from nflows_woodbury import data
-from nflows_woodbury.loading import load_hub, load_parquet, open_source
+from nflows_woodbury.data import sources
+from nflows_woodbury.data.opening import load_hub, load_parquet, open_source
 
 datasets = pytest.importorskip("datasets", reason="needs the extra datasets")
 CLASSES = datasets.ClassLabel(names=["cat", "dog", "owl"])
@@ -42,7 +42,7 @@ def write(path: Path, images: np.ndarray, labels: list[int | None] | None = None
     return images
 
 
-def load(path: Path, size: int | None = None, **options: Any) -> data.ArraySource:
+def load(path: Path, size: int | None = None, **options: Any) -> sources.ArraySource:
     return load_parquet(path, size, cache=path.parent / "cache", **options)
 
 
@@ -55,7 +55,7 @@ def test_a_file_is_read_with_its_labels(tmp_path: Path) -> None:
         load(tmp_path / "set.parquet"),
         open_source(str(tmp_path / "set.parquet"), cache=tmp_path / "cache"),
     ):
-        kept, tenth = data._hold_out(np.arange(20), 2)
+        kept, tenth = sources._hold_out(np.arange(20), 2)
         assert (source.name, source.shape, source.num_classes) == ("set", (3, 4, 4), 3)
         assert np.array_equal(nhwc(trained_on(source)), images[kept])
         assert np.array_equal(trained_on(source).labels, kept % 3)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from imagefiles import Payload, pixels, rng, trained_on, write_image
 
-from nflows_woodbury.loading import load_imagenet, open_source
+from nflows_woodbury.data.opening import load_imagenet, open_source
 
 BATCHES = [*(f"train_data_batch_{i}.npz" for i in range(1, 11)), "val_data.npz"]
 

@@ -15,12 +15,14 @@ import pytorch_lightning as pl
 import torch
 from running import CONFIG, FLOW, LIGHTNING, assert_same, fit, run, state
 
-from nflows_woodbury import callbacks
 from nflows_woodbury.checkpoint import load_flow, read_checkpoint
-from nflows_woodbury.data import ArraySource, PhotoSource
-from nflows_woodbury.evaluation import bits_per_dim
-from nflows_woodbury.nets import ConvNet
-from nflows_woodbury.training import FlowTraining, make_trainer
+from nflows_woodbury.data.photos import PhotoSource
+from nflows_woodbury.data.sources import ArraySource
+from nflows_woodbury.evaluation.likelihood import bits_per_dim
+from nflows_woodbury.train import callbacks
+from nflows_woodbury.train.module import FlowTraining
+from nflows_woodbury.train.trainer import make_trainer
+from nflows_woodbury.transforms.nets import ConvNet
 
 pytestmark = LIGHTNING
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from imagefiles import SHARED, pixels, trained_on, write_image
 
-from nflows_woodbury import loading
-from nflows_woodbury.data import PhotoSource
-from nflows_woodbury.loading import open_source
+from nflows_woodbury.data import opening
+from nflows_woodbury.data.opening import open_source
+from nflows_woodbury.data.photos import PhotoSource
 
 
 def cifar10(folder: Path, name: str) -> None:
@@ -87,7 +87,7 @@ def test_open_source_explains_what_would_do(tmp_path: Path) -> None:
 
 
 def test_every_reader_is_public() -> None:
-    assert all(hasattr(loading, name) for name in loading.__all__)
+    assert all(hasattr(opening, name) for name in opening.__all__)
 
 
 @pytest.mark.skipif(not (SHARED / "ffhq256").is_dir(), reason="shared/data is not beside the repository")

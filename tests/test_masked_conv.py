@@ -11,8 +11,8 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nflows_woodbury.transforms import masked_conv
-from nflows_woodbury.transforms.masked_conv import convolve, correlate, solve, triangular, wavefronts
+from nflows_woodbury.linalg import triangular_conv
+from nflows_woodbury.linalg.triangular_conv import convolve, correlate, solve, triangular, wavefronts
 
 ORDERS = ("quadrant", "rows")
 # c, h, w, p, q: one channel, odd sizes, h != w, one row, one column, kernels larger than the image, flat kernels
@@ -129,7 +129,7 @@ def test_compilers_call_it_as_one_operator_with_the_same_gradients() -> None:
         outputs = inverse(*arguments)
         results.append([outputs, *torch.autograd.grad(outputs.square().sum(), arguments)])
     torch.testing.assert_close(*results)
-    torch.library.opcheck(masked_conv._operator, (images, kernel.requires_grad_(), "quadrant", False))
+    torch.library.opcheck(triangular_conv._operator, (images, kernel.requires_grad_(), "quadrant", False))
 
 
 class CountProducts(TorchDispatchMode):

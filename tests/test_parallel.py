@@ -15,9 +15,9 @@ from parallel_worker import RUNS
 from running import CONFIG, FLOW, LIGHTNING, fit
 
 from nflows_woodbury.checkpoint import read_checkpoint
-from nflows_woodbury.data import PhotoSource
-from nflows_woodbury.settings import TrainingConfig
-from nflows_woodbury.steps import noise_seed
+from nflows_woodbury.data.photos import PhotoSource
+from nflows_woodbury.train.batches import noise_seed
+from nflows_woodbury.train.config import TrainingConfig
 
 pytestmark = LIGHTNING
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from nflows_woodbury import cli
-from nflows_woodbury.paper import PRESETS, overview, preset, settings_of, with_changes
+from nflows_woodbury.cli.main import main
+from nflows_woodbury.train.presets import PRESETS, overview, preset, settings_of, with_changes
 
 #: level by level, for sizes 32, 64, 96, 128 and 256: channels after the squeeze, and the side of the image
 DATA_SETS = {
@@ -113,12 +113,12 @@ def test_changes_win_and_another_mixing_drops_the_ranks() -> None:
 
 
 def test_presets_are_listed_and_shown(capsys) -> None:
-    assert cli.main(["presets"]) == 0
+    assert main(["presets"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["preset", *PRESETS]
-    assert cli.main(["presets", "show", "celeba-hq64-woodbury"]) == 0
+    assert main(["presets", "show", "celeba-hq64-woodbury"]) == 0
     shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert shown["max_steps"].split() == ["600000", "paper"] and shown["pixel_ranks"].startswith("16 16 8 8")
-    assert cli.main(["presets", "show"]) == 2
-    assert cli.main(["presets", "show", "cifar10-woodbery"]) == 2
+    assert main(["presets", "show"]) == 2
+    assert main(["presets", "show", "cifar10-woodbery"]) == 2
     assert "must be one of cifar10-woodbury" in capsys.readouterr().err

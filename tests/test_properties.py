@@ -1,6 +1,6 @@
 """Laws on cases that hypothesis draws: every transform of the registry, and whole flows.
 
-A mixing or coupling comes in by its line in ``nflows_woodbury.presets``. Drawn are sizes, ranks, settings, dtypes,
+A mixing or coupling comes in by its line in ``nflows_woodbury.config``. Drawn are sizes, ranks, settings, dtypes,
 memory layouts, context, how far the parameters are from their start, and the seed of all numbers.
 
 ``HYPOTHESIS_PROFILE=nightly`` tries 500 cases of each transform (``tox -e nightly``), the default ``ci`` a few, always
@@ -29,8 +29,8 @@ from registry import CONTEXT_FEATURES
 from torch import Tensor
 
 from nflows_woodbury import ImageFlow, image_flow, transforms
-from nflows_woodbury.lowrank import STARTS
-from nflows_woodbury.presets import COUPLINGS, DEQUANTIZERS, LOW_RANK, MIXINGS
+from nflows_woodbury.config import COUPLINGS, DEQUANTIZERS, LOW_RANK, MIXINGS
+from nflows_woodbury.linalg.low_rank import STARTS
 from nflows_woodbury.transforms.base import LinearTransform
 from nflows_woodbury.transforms.emerging import CORNERS
 from nflows_woodbury.transforms.macow import DIRECTIONS

@@ -26,13 +26,13 @@ def test_contributing_s_example_layer_obeys_its_law() -> None:
     import torch
     from torch import nn
 
-    from nflows_woodbury.checks import channel_inputs, image_shape
+    from nflows_woodbury.checks import check_channel_inputs, check_image_shape
     from nflows_woodbury.transforms.base import LinearTransform
 
     text = (README.parent / "CONTRIBUTING.md").read_text()
     code = re.findall(r"```python\n(   class.*?)   ```", text, re.DOTALL)[0]
     names = {"torch": torch, "nn": nn, "LinearTransform": LinearTransform}
-    names |= {"channel_inputs": channel_inputs, "image_shape": image_shape}
+    names |= {"check_channel_inputs": check_channel_inputs, "check_image_shape": check_image_shape}
     exec("\n".join(line[3:] for line in code.splitlines()), names)
     layer, inputs = names["ChannelScale"]((3, 4, 5)), torch.randn(2, 3, 4, 5)
     nn.init.constant_(layer.log_scale, 0.5)

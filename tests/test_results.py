@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nflows_woodbury.paper import settings_of
+from nflows_woodbury.train.presets import settings_of
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -10,8 +10,8 @@ import torch
 from running import CONFIG, LIGHTNING, assert_same, fit
 
 from nflows_woodbury import AffineCoupling, Chain, InvertibleConv1x1, LowRankTransform, Reversible, WoodburyTransform
-from nflows_woodbury.data import PhotoSource
-from nflows_woodbury.presets import COUPLINGS, MIXINGS, FlowConfig
+from nflows_woodbury.config import COUPLINGS, MIXINGS, FlowConfig
+from nflows_woodbury.data.photos import PhotoSource
 from nflows_woodbury.transforms.base import SingularError
 
 IMAGES = PhotoSource(16).test.images[:4]

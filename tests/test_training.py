@@ -18,14 +18,14 @@ import torch
 from PIL import Image
 from running import CONFIG, FLOW, LIGHTNING, TINY, assert_same, fit, run, state
 
-from nflows_woodbury import cli
 from nflows_woodbury.checkpoint import load_flow, read_checkpoint
-from nflows_woodbury.data import PhotoSource
-from nflows_woodbury.evaluation import bits_per_dim
-from nflows_woodbury.formats.arrays import load_npz
-from nflows_woodbury.steps import noise_seed
-from nflows_woodbury.trained import nearest, spread
-from nflows_woodbury.training import FlowTraining
+from nflows_woodbury.cli.main import COMMANDS
+from nflows_woodbury.data.arrays import load_npz
+from nflows_woodbury.data.photos import PhotoSource
+from nflows_woodbury.evaluation.likelihood import bits_per_dim
+from nflows_woodbury.evaluation.record import nearest, spread
+from nflows_woodbury.train.batches import noise_seed
+from nflows_woodbury.train.module import FlowTraining
 
 pytestmark = LIGHTNING
 
@@ -184,7 +184,7 @@ def test_help_reads_well_and_waits_for_nothing_heavy() -> None:
     code = "import sys\nfrom nflows_woodbury.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
     code += "assert not {'torch', 'pytorch_lightning', 'nflows'} & set(sys.modules)"
     text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert all(f"    {name}" in text for name in cli.COMMANDS)
+    assert all(f"    {name}" in text for name in COMMANDS)
     code = code.replace("['--help']", "['train', '--help']").replace("'torch', ", "").replace(", 'nflows'", "")
     text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for flag in ("data", "mixing", "levels", "steps", "max-steps", "devices", "seed", "out", "resume"):
@@ -274,7 +274,7 @@ def test_importing_the_package_pulls_in_no_extra_and_patches_nothing() -> None:
     code = """
 import sys, nflows.transforms, normflows.flows
 before = {m.__name__: dict(vars(m)) for m in (nflows.transforms, normflows.flows)}
-import nflows_woodbury, nflows_woodbury.transforms, nflows_woodbury.flow, nflows_woodbury.presets
+import nflows_woodbury, nflows_woodbury.transforms, nflows_woodbury.flow, nflows_woodbury.config
 assert nflows_woodbury.WoodburyTransform is nflows_woodbury.transforms.WoodburyTransform
 assert not {"pytorch_lightning", "skimage"} & set(sys.modules)
 assert all(vars(sys.modules[name]) == values for name, values in before.items())

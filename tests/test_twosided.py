@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
+import nflows_woodbury.linalg.two_sided as sides
 from nflows_woodbury import Chain, LowRankTransform, MEWoodburyTransform, WoodburyTransform
-from nflows_woodbury.transforms import LowRankChain, twosided
-from nflows_woodbury.transforms.twosided import two_sided
+from nflows_woodbury.linalg.two_sided import two_sided
+from nflows_woodbury.transforms import LowRankChain
 
 # matrices n x m, ranks on the left and on the right; dense where n <= 2 d, the identity where None
 SETTINGS = [
@@ -24,10 +25,10 @@ each_setting = pytest.mark.parametrize("n, m, left, right", SETTINGS)
 each_kind = pytest.mark.parametrize("left, right", [(2, None), (None, 2), (2, 2), (2, 4), (4, 2)])
 
 
-@pytest.fixture(autouse=True, params=[twosided.BLOCK_BYTES, 600, 1], ids=["whole", "two in a block", "one in a block"])
+@pytest.fixture(autouse=True, params=[sides.BLOCK_BYTES, 600, 1], ids=["whole", "two in a block", "one in a block"])
 def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches whole, in blocks of which the last is smaller (two of 5 x 6 in float64), and matrix by matrix."""
-    monkeypatch.setattr(twosided, "BLOCK_BYTES", request.param)
+    monkeypatch.setattr(sides, "BLOCK_BYTES", request.param)
 
 
 def arguments(n: int, m: int, left: int | None, right: int | None, batch: int = 3) -> list[Tensor]:

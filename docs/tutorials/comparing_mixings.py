@@ -4,10 +4,10 @@ from time import perf_counter
 import torch
 from matplotlib.figure import Figure
 
-from nflows_woodbury.data import ImageSet
-from nflows_woodbury.evaluation import bits_per_dim
-from nflows_woodbury.loading import open_source
-from nflows_woodbury.presets import FlowConfig
+from nflows_woodbury.config import FlowConfig
+from nflows_woodbury.data.opening import open_source
+from nflows_woodbury.data.sources import ImageSet
+from nflows_woodbury.evaluation.likelihood import bits_per_dim
 
 MIXINGS, SEEDS, STEPS, EVERY = ("conv1x1", "periodic", "woodbury", "me-woodbury"), (0, 1, 2), 80, 10
 source = open_source("photos", size=16)

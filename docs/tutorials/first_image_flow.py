@@ -3,10 +3,10 @@ from functools import partial
 import torch
 
 from nflows_woodbury import AffineCoupling, WoodburyTransform, image_flow
-from nflows_woodbury.data import ImageSet
-from nflows_woodbury.evaluation import bits_per_dim, png_bits_per_dim
-from nflows_woodbury.loading import open_source
-from nflows_woodbury.pictures import image_grid, save_png
+from nflows_woodbury.data.opening import open_source
+from nflows_woodbury.data.sources import ImageSet
+from nflows_woodbury.evaluation.likelihood import bits_per_dim, png_bits_per_dim
+from nflows_woodbury.evaluation.pictures import image_grid, save_png
 
 # data
 torch.manual_seed(0)

@@ -15,8 +15,8 @@ from nflows.transforms import (
 )
 
 from nflows_woodbury import AffineCoupling, UniformDequantize, WoodburyTransform
-from nflows_woodbury.loading import open_source
-from nflows_woodbury.pictures import image_grid, save_png
+from nflows_woodbury.data.opening import open_source
+from nflows_woodbury.evaluation.pictures import image_grid, save_png
 
 # data
 torch.manual_seed(0)

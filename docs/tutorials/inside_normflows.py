@@ -4,9 +4,9 @@ import normflows as nf
 import torch
 
 from nflows_woodbury import UniformDequantize, initialize
-from nflows_woodbury.loading import open_source
+from nflows_woodbury.data.opening import open_source
+from nflows_woodbury.evaluation.pictures import image_grid, save_png
 from nflows_woodbury.normflows import NormflowsAdapter, register
-from nflows_woodbury.pictures import image_grid, save_png
 
 # one layer
 torch.manual_seed(0)

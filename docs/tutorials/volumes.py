@@ -7,7 +7,7 @@ from nflows.distributions import StandardNormal
 from nflows.flows import Flow
 
 from nflows_woodbury import LowRankChain, LowRankTransform
-from nflows_woodbury.loading import open_source
+from nflows_woodbury.data.opening import open_source
 
 
 # groups

@@ -4,10 +4,10 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from nflows_woodbury import Chain, InvertibleConv1x1
-from nflows_woodbury.checks import image_inputs, image_shape
-from nflows_woodbury.evaluation import bits_per_dim
-from nflows_woodbury.loading import open_source
-from nflows_woodbury.presets import MIXINGS, FlowConfig
+from nflows_woodbury.checks import check_image_inputs, check_image_shape
+from nflows_woodbury.config import MIXINGS, FlowConfig
+from nflows_woodbury.data.opening import open_source
+from nflows_woodbury.evaluation.likelihood import bits_per_dim
 from nflows_woodbury.transforms.base import LinearTransform
 
 
@@ -21,7 +21,7 @@ class Butterfly(LinearTransform):
 
     def __init__(self, shape):
         super().__init__()
-        self.shape = image_shape(shape)
+        self.shape = check_image_shape(shape)
         for side in self.shape[1:]:
             if side < 2 or side & (side - 1):
                 raise ValueError(f"shape must have a height and a width that are powers of two, got {self.shape}")
@@ -33,7 +33,7 @@ class Butterfly(LinearTransform):
         return torch.eye(2).repeat(side.bit_length() - 1, side // 2, 1, 1)
 
     def _check(self, inputs):
-        image_inputs(inputs, self.shape)
+        check_image_inputs(inputs, self.shape)
 
     def _map(self, inputs):
         outputs = along_last(inputs, self.rows)

@@ -6,7 +6,6 @@ from nflows_woodbury.transforms.conv1x1 import InvertibleConv1x1
 from nflows_woodbury.transforms.coupling import AdditiveCoupling, AffineCoupling
 from nflows_woodbury.transforms.dequantize import UniformDequantize
 from nflows_woodbury.transforms.emerging import AutoregressiveConvolution, EmergingConvolution
-from nflows_woodbury.transforms.low_rank import LowRankChain, LowRankTransform
 from nflows_woodbury.transforms.macow import MaCowUnit, MaskedConvCoupling
 from nflows_woodbury.transforms.multiscale import Multiscale
 from nflows_woodbury.transforms.periodic import PeriodicConvolution
@@ -15,7 +14,7 @@ from nflows_woodbury.transforms.reversible import Reversible
 from nflows_woodbury.transforms.spline import SplineCoupling
 from nflows_woodbury.transforms.squeeze import Squeeze
 from nflows_woodbury.transforms.variational import VariationalDequantize
-from nflows_woodbury.transforms.woodbury import MEWoodburyTransform, WoodburyTransform
+from nflows_woodbury.transforms.woodbury import LowRankChain, LowRankTransform, MEWoodburyTransform, WoodburyTransform
 
 __all__ = [
     "ActNorm",

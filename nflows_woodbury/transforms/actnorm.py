@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import channel_inputs, positive_int
+from nflows_woodbury.checks import check_channel_inputs, check_positive_int
 from nflows_woodbury.transforms.base import LinearTransform
 
 __all__ = ["ActNorm"]
@@ -40,7 +40,7 @@ class ActNorm(LinearTransform):
 
     def __init__(self, num_channels: int, min_std: float = 1e-3) -> None:
         super().__init__()
-        self.num_channels = positive_int("num_channels", num_channels)
+        self.num_channels = check_positive_int("num_channels", num_channels)
         if not min_std > 0:
             raise ValueError(f"min_std must be positive, got {min_std}")
         self.min_std = min_std
@@ -62,7 +62,7 @@ class ActNorm(LinearTransform):
         return f"num_channels={self.num_channels}"
 
     def _check(self, inputs: Tensor) -> None:
-        channel_inputs(inputs, self.num_channels)
+        check_channel_inputs(inputs, self.num_channels)
 
     def _map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         scale = self.log_scale.exp().view(-1, 1, 1)

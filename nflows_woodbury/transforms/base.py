@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from math import isfinite
 
 import torch
 from nflows.transforms.base import Transform
 from torch import Tensor
 
-from nflows_woodbury.checks import layer_dtype
+from nflows_woodbury.checks import check_layer_dtype
+from nflows_woodbury.linalg.precision import full_precision
 
-__all__ = ["LinearTransform", "SingularError", "full_precision"]
-
-
-def full_precision(inputs: Tensor) -> AbstractContextManager[object]:
-    """A context in which autocast is off for the device of ``inputs``: invertible arithmetic keeps its dtype.
-
-    >>> import torch
-    >>> inputs = torch.ones(2, 3)
-    >>> with torch.autocast("cpu", torch.bfloat16), full_precision(inputs):
-    ...     (inputs @ inputs.T).dtype
-    torch.float32
-    """
-    device = inputs.device.type
-    # Compilers want no questions, torch 2.4's knows no answer. Meta has no autocast, and where it is off it stays off.
-    asked = not torch.compiler.is_compiling()
-    if asked and not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
-        return nullcontext()
-    return torch.autocast(device, enabled=False)
+__all__ = [
+    "LinearTransform",
+    "SingularError",
+]
 
 
 class SingularError(ArithmeticError):
@@ -75,7 +61,7 @@ class LinearTransform(Transform):
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map data towards noise; ``context`` is accepted and not used."""
         self._check(inputs)
-        layer_dtype(inputs, next(self.parameters()).dtype)
+        check_layer_dtype(inputs, next(self.parameters()).dtype)
         with full_precision(inputs):
             outputs, logabsdet = self._map(inputs)
         return outputs, _per_input(logabsdet, inputs)
@@ -83,7 +69,7 @@ class LinearTransform(Transform):
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map noise towards data; ``context`` is accepted and not used."""
         self._check(inputs)
-        layer_dtype(inputs, next(self.parameters()).dtype)
+        check_layer_dtype(inputs, next(self.parameters()).dtype)
         with full_precision(inputs):
             outputs, logabsdet = self._inverse_map(inputs)
         if inputs.device.type == "cpu" and not torch.compiler.is_compiling() and not isfinite(logabsdet.item()):

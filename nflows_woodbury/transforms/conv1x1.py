@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import channel_inputs, image_shape, one_of
+from nflows_woodbury.checks import check_channel_inputs, check_image_shape, check_one_of
 from nflows_woodbury.transforms.base import LinearTransform
 
 __all__ = ["InvertibleConv1x1"]
@@ -43,12 +43,12 @@ class InvertibleConv1x1(LinearTransform):
 
     def __init__(self, shape: Sequence[int], parametrization: str = "dense") -> None:
         super().__init__()
-        self.num_channels = image_shape(shape)[0]
-        one_of("parametrization", parametrization, PARAMETRIZATIONS)
+        self.num_channels = check_image_shape(shape)[0]
+        check_one_of("parametrization", parametrization, PARAMETRIZATIONS)
         self.matrix: Any = PARAMETRIZATIONS[parametrization](self.num_channels)
 
     def _check(self, inputs: Tensor) -> None:
-        channel_inputs(inputs, self.num_channels)
+        check_channel_inputs(inputs, self.num_channels)
 
     def _map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         weight, logabsdet = self.matrix()

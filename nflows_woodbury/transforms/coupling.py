@@ -8,8 +8,9 @@ import torch
 from nflows.transforms.base import Transform
 from torch import Tensor
 
-from nflows_woodbury.checks import channel_inputs, image_shape
-from nflows_woodbury.nets import ConvNet, channel_halves, sum_pixels
+from nflows_woodbury.checks import check_channel_inputs, check_image_shape
+from nflows_woodbury.linalg.precision import sum_pixels
+from nflows_woodbury.transforms.nets import ConvNet, channel_halves
 
 __all__ = ["AdditiveCoupling", "AffineCoupling", "Coupling", "shift_and_log_scale"]
 
@@ -26,7 +27,7 @@ class Coupling(Transform):
     Args:
         shape: ``(c, h, w)`` with at least 2 channels; the first ``c - c // 2`` condition, the others are transformed.
             Any ``h`` and ``w`` are accepted when called.
-        hidden_channels: of the conditioner, :class:`nflows_woodbury.nets.ConvNet`.
+        hidden_channels: of the conditioner, :class:`nflows_woodbury.transforms.nets.ConvNet`.
         context_features: features of the context that the conditioner takes, or None to ignore context. A context
             ``(B, F)`` acts on all pixels alike, ``(B, F, h, w)`` pixel by pixel.
 
@@ -50,20 +51,20 @@ class Coupling(Transform):
 
     def __init__(self, shape: Sequence[int], hidden_channels: int, *, context_features: int | None = None) -> None:
         super().__init__()
-        self.num_channels = image_shape(shape)[0]
+        self.num_channels = check_image_shape(shape)[0]
         self.halves = channel_halves(self.num_channels)
         self.net = ConvNet(self.halves[0], hidden_channels, self.num_parameters * self.halves[1], context_features)
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Transform the second half given the first."""
-        channel_inputs(inputs, self.num_channels)
+        check_channel_inputs(inputs, self.num_channels)
         fixed, values = inputs.split(self.halves, 1)
         outputs, logabsdet = self._map(values, self._condition(fixed, context))
         return torch.cat([fixed, outputs], 1), sum_pixels(logabsdet)
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Undo it: the first half came through unchanged."""
-        channel_inputs(inputs, self.num_channels)
+        check_channel_inputs(inputs, self.num_channels)
         fixed, values = inputs.split(self.halves, 1)
         outputs, logabsdet = self._inverse_map(values, self._condition(fixed, context))
         return torch.cat([fixed, outputs], 1), sum_pixels(logabsdet)

@@ -8,7 +8,7 @@ import torch
 from nflows.transforms.base import Transform
 from torch import Tensor
 
-from nflows_woodbury.checks import channel_inputs, positive_int, uint8_images
+from nflows_woodbury.checks import check_channel_inputs, check_positive_int, check_uint8_images
 
 __all__ = ["UniformDequantize"]
 
@@ -51,7 +51,7 @@ class UniformDequantize(Transform):
 
     def __init__(self, bits: int = 8) -> None:
         super().__init__()
-        if positive_int("bits", bits) > 8:
+        if check_positive_int("bits", bits) > 8:
             raise ValueError(f"bits must be between 1 and 8, got {bits}")
         self.bits = bits
         # An empty buffer follows .double() and .to(device): it says which dtype the flow works in.
@@ -63,7 +63,7 @@ class UniformDequantize(Transform):
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Floats to uint8 images by floor; values outside [-1/2, 1/2) go to the nearest bin."""
-        channel_inputs(inputs, inputs.shape[1])
+        check_channel_inputs(inputs, inputs.shape[1])
         levels = 2**self.bits
         bins = (inputs * levels).floor().clamp(-levels // 2, levels // 2 - 1) + levels // 2
         return bins.to(torch.uint8) << (8 - self.bits), -self._logabsdet(inputs)
@@ -74,7 +74,7 @@ class UniformDequantize(Transform):
 
     def _add(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Put ``noise`` in [0, 1] on the bins; rounding never carries a value into the next bin."""
-        uint8_images(images)
+        check_uint8_images(images)
         levels = 2**self.bits
         lower = (images >> (8 - self.bits)).to(noise.dtype) / levels - 0.5  # exact
         last = torch.nextafter(lower + 1 / levels, lower)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import channel_inputs, image_shape, one_of, positive_int
-from nflows_woodbury.transforms import masked_conv
+from nflows_woodbury.checks import check_channel_inputs, check_image_shape, check_one_of, check_positive_int
+from nflows_woodbury.linalg import triangular_conv
 from nflows_woodbury.transforms.base import LinearTransform
 from nflows_woodbury.transforms.chain import Chain
 from nflows_woodbury.transforms.conv1x1 import InvertibleConv1x1
@@ -39,7 +39,7 @@ class AutoregressiveConvolution(LinearTransform):
 
     Its diagonal is positive and lies between 1/e and e, so it cannot vanish. Large other taps can still make the
     inverse grow along the image, and the log-det does not see them; they start small. The inverse is substitution
-    along anti-diagonals, ``h + w - 1`` steps, see :mod:`nflows_woodbury.transforms.masked_conv`. Forward and inverse
+    along anti-diagonals, ``h + w - 1`` steps, see :mod:`nflows_woodbury.linalg.triangular_conv`. Forward and inverse
     cost ``O(k^2 c^2 h w)`` per image.
 
     Args:
@@ -66,9 +66,9 @@ class AutoregressiveConvolution(LinearTransform):
 
     def __init__(self, shape: Sequence[int], kernel_size: int = 2, corner: str = "upper left") -> None:
         super().__init__()
-        self.num_channels = c = image_shape(shape)[0]
-        self.kernel_size = k = positive_int("kernel_size", kernel_size)
-        self.corner = one_of("corner", corner, CORNERS)
+        self.num_channels = c = check_image_shape(shape)[0]
+        self.kernel_size = k = check_positive_int("kernel_size", kernel_size)
+        self.corner = check_one_of("corner", corner, CORNERS)
         self.weight = nn.Parameter(0.1 / (c * k * k) ** 0.5 * torch.randn(c, c, k, k))
         self.log_scale = nn.Parameter(torch.zeros(c))
 
@@ -77,24 +77,24 @@ class AutoregressiveConvolution(LinearTransform):
         return f"num_channels={self.num_channels}, kernel_size={self.kernel_size}, corner={self.corner!r}"
 
     def _check(self, inputs: Tensor) -> None:
-        channel_inputs(inputs, self.num_channels)
+        check_channel_inputs(inputs, self.num_channels)
 
     def _map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         axes, upper = CORNERS[self.corner]
         kernel, logabsdet = self._kernel(upper)
-        return masked_conv.convolve(inputs.flip(axes), kernel).flip(axes), _pixels(inputs) * logabsdet
+        return triangular_conv.convolve(inputs.flip(axes), kernel).flip(axes), _pixels(inputs) * logabsdet
 
     def _inverse_map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         axes, upper = CORNERS[self.corner]
         kernel, logabsdet = self._kernel(upper)
-        return masked_conv.solve(inputs.flip(axes), kernel, upper=upper).flip(axes), -_pixels(inputs) * logabsdet
+        return triangular_conv.solve(inputs.flip(axes), kernel, upper=upper).flip(axes), -_pixels(inputs) * logabsdet
 
     def _kernel(self, upper: bool) -> tuple[Tensor, Tensor]:
         """The kernel as a pixel up and left sees it, and the log-det per pixel."""
         log_scale = MAX_LOG_SCALE * (self.log_scale / MAX_LOG_SCALE).tanh()
         corner = self.weight[:, :, -1, -1]
         triangle = corner.triu(1) if upper else corner.tril(-1)
-        return masked_conv.triangular(self.weight, triangle + log_scale.exp().diag()), log_scale.sum()
+        return triangular_conv.triangular(self.weight, triangle + log_scale.exp().diag()), log_scale.sum()
 
 
 class EmergingConvolution(Chain):
@@ -129,7 +129,7 @@ class EmergingConvolution(Chain):
     """
 
     def __init__(self, shape: Sequence[int], kernel_size: int = 3) -> None:
-        kernel_size = positive_int("kernel_size", kernel_size)
+        kernel_size = check_positive_int("kernel_size", kernel_size)
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, so that the window has a centre; got {kernel_size}")
         side = (kernel_size + 1) // 2

@@ -9,12 +9,13 @@ from nflows.transforms.base import Transform
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nflows_woodbury.checks import channel_inputs, image_shape, one_of, positive_int
-from nflows_woodbury.nets import add_context, context_projection, sum_pixels
+from nflows_woodbury.checks import check_channel_inputs, check_image_shape, check_one_of, check_positive_int
+from nflows_woodbury.linalg.precision import sum_pixels
+from nflows_woodbury.linalg.triangular_conv import correlate
 from nflows_woodbury.transforms.actnorm import ActNorm
 from nflows_woodbury.transforms.chain import Chain
 from nflows_woodbury.transforms.coupling import shift_and_log_scale
-from nflows_woodbury.transforms.masked_conv import correlate
+from nflows_woodbury.transforms.nets import add_context, context_projection
 
 __all__ = ["MaCowUnit", "MaskedConvCoupling"]
 
@@ -72,10 +73,10 @@ class MaskedConvCoupling(Transform):
         context_features: int | None = None,
     ) -> None:
         super().__init__()
-        self.num_channels = image_shape(shape)[0]
+        self.num_channels = check_image_shape(shape)[0]
         self.kernel_size = _kernel_size(kernel_size)
-        self.direction = one_of("direction", direction, DIRECTIONS)
-        hidden_channels = positive_int("hidden_channels", hidden_channels)
+        self.direction = check_one_of("direction", direction, DIRECTIONS)
+        hidden_channels = check_positive_int("hidden_channels", hidden_channels)
         self.first = nn.Conv2d(self.num_channels, hidden_channels, self.kernel_size)
         self.last = nn.Conv2d(hidden_channels, 2 * self.num_channels, 1)
         self.context = context_projection(context_features, hidden_channels)
@@ -88,7 +89,7 @@ class MaskedConvCoupling(Transform):
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Transform every row given the rows before it."""
-        channel_inputs(inputs, self.num_channels)
+        check_channel_inputs(inputs, self.num_channels)
         turn = DIRECTIONS[self.direction]
         rows = turn(inputs)
         earlier = F.pad(rows[:, :, :-1], (*self._margins, self.kernel_size[0], 0))
@@ -97,7 +98,7 @@ class MaskedConvCoupling(Transform):
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Undo it row by row, the first one first."""
-        channel_inputs(inputs, self.num_channels)
+        check_channel_inputs(inputs, self.num_channels)
         turn = DIRECTIONS[self.direction]
         rows, context = turn(inputs), _turned(context, turn)
         earlier = F.pad(rows[:, :, :0], (*self._margins, self.kernel_size[0], 0))
@@ -160,7 +161,7 @@ class MaCowUnit(Chain):
         *,
         context_features: int | None = None,
     ) -> None:
-        channels = image_shape(shape)[0]
+        channels = check_image_shape(shape)[0]
         up, down, left, right = (
             MaskedConvCoupling(shape, hidden_channels, kernel_size, direction, context_features=context_features)
             for direction in DIRECTIONS
@@ -183,7 +184,7 @@ def _kernel_size(kernel_size: object) -> tuple[int, int]:
         raise TypeError(f"kernel_size must be a sequence (rows, columns), got {kernel_size!r}")
     if len(kernel_size) != 2:
         raise ValueError(f"kernel_size must be (rows, columns), got {tuple(kernel_size)}")
-    rows, columns = (positive_int(f"kernel_size[{i}]", size) for i, size in enumerate(kernel_size))
+    rows, columns = (check_positive_int(f"kernel_size[{i}]", size) for i, size in enumerate(kernel_size))
     if columns % 2 == 0:
         raise ValueError(f"kernel_size must have an odd number of columns, as many to either side; got {columns}")
     return rows, columns

@@ -10,8 +10,8 @@ import torch
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import image_shape
-from nflows_woodbury.nets import channel_halves
+from nflows_woodbury.checks import check_image_shape
+from nflows_woodbury.transforms.nets import channel_halves
 
 __all__ = ["Multiscale"]
 
@@ -52,7 +52,7 @@ class Multiscale(Transform):
         if not levels or len(levels) != len(shapes):
             raise ValueError(f"levels and shapes must pair up, at least one, got {len(levels)} and {len(shapes)}")
         self.levels: Any = nn.ModuleList(levels)
-        self.shapes = [image_shape(shape, f"shapes[{i}]") for i, shape in enumerate(shapes)]
+        self.shapes = [check_image_shape(shape, f"shapes[{i}]") for i, shape in enumerate(shapes)]
         self.latents = [(channel_halves(c)[1], h, w) for c, h, w in self.shapes[:-1]] + [self.shapes[-1]]
         self.num_features = sum(prod(shape) for shape in self.latents)
 

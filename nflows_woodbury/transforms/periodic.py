@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import channel_inputs, image_shape, positive_int
+from nflows_woodbury.checks import check_channel_inputs, check_image_shape, check_positive_int
 from nflows_woodbury.transforms.base import LinearTransform
 
 __all__ = ["PeriodicConvolution"]
@@ -56,8 +56,8 @@ class PeriodicConvolution(LinearTransform):
 
     def __init__(self, shape: Sequence[int], kernel_size: int = 3) -> None:
         super().__init__()
-        self.num_channels, height, width = image_shape(shape)
-        self.kernel_size = positive_int("kernel_size", kernel_size)
+        self.num_channels, height, width = check_image_shape(shape)
+        self.kernel_size = check_positive_int("kernel_size", kernel_size)
         self._fits("shape", height, width)
         c, d = self.num_channels, self.kernel_size
         weight = 0.1 / (c * d * d) ** 0.5 * torch.randn(c, c, d, d)
@@ -69,7 +69,7 @@ class PeriodicConvolution(LinearTransform):
         return f"num_channels={self.num_channels}, kernel_size={self.kernel_size}"
 
     def _check(self, inputs: Tensor) -> None:
-        channel_inputs(inputs, self.num_channels)
+        check_channel_inputs(inputs, self.num_channels)
         self._fits("inputs", *inputs.shape[2:])
 
     def _fits(self, name: str, height: int, width: int) -> None:

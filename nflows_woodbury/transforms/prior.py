@@ -12,8 +12,9 @@ import torch
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import channel_inputs, image_inputs, image_shape, layer_dtype
-from nflows_woodbury.nets import add_context, channel_halves, context_projection, sum_pixels, zero_conv
+from nflows_woodbury.checks import check_channel_inputs, check_image_inputs, check_image_shape, check_layer_dtype
+from nflows_woodbury.linalg.precision import sum_pixels
+from nflows_woodbury.transforms.nets import add_context, channel_halves, context_projection, zero_conv
 
 __all__ = ["SplitPrior", "TopPrior"]
 
@@ -46,27 +47,27 @@ class SplitPrior(Transform):
 
     def __init__(self, shape: Sequence[int], *, context_features: int | None = None) -> None:
         super().__init__()
-        self.num_channels = image_shape(shape)[0]
+        self.num_channels = check_image_shape(shape)[0]
         self.halves = channel_halves(self.num_channels)
         self.conv = zero_conv(self.halves[0], 2 * self.halves[1])
         self.context = context_projection(context_features, 2 * self.halves[1])
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Subtract the mean of the second half and divide by its scale."""
-        channel_inputs(inputs, self.num_channels)
+        check_channel_inputs(inputs, self.num_channels)
         given, values = inputs.split(self.halves, 1)
         mean, log_scale = self._mean_and_log_scale(given, context)
         return torch.cat([given, (values - mean) * (-log_scale).exp()], 1), -sum_pixels(log_scale)
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Multiply by the scale of the second half and add its mean."""
-        channel_inputs(inputs, self.num_channels)
+        check_channel_inputs(inputs, self.num_channels)
         given, noise = inputs.split(self.halves, 1)
         mean, log_scale = self._mean_and_log_scale(given, context)
         return torch.cat([given, noise * log_scale.exp() + mean], 1), sum_pixels(log_scale)
 
     def _mean_and_log_scale(self, given: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        layer_dtype(given, self.conv.weight.dtype)
+        check_layer_dtype(given, self.conv.weight.dtype)
         parameters = add_context(self.conv(given), self.context, context).to(given.dtype)
         mean, log_scale = parameters.chunk(2, 1)
         return mean, log_scale
@@ -97,7 +98,7 @@ class TopPrior(Transform):
 
     def __init__(self, shape: Sequence[int], *, context_features: int | None = None) -> None:
         super().__init__()
-        self.shape = image_shape(shape)
+        self.shape = check_image_shape(shape)
         self.mean = nn.Parameter(torch.zeros(self.shape))
         self.log_scale = nn.Parameter(torch.zeros(self.shape))
         self.context = context_projection(context_features, 2 * self.shape[0])
@@ -113,8 +114,8 @@ class TopPrior(Transform):
         return inputs * log_scale.exp() + mean, sum_pixels(log_scale)
 
     def _mean_and_log_scale(self, inputs: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        image_inputs(inputs, self.shape)
-        layer_dtype(inputs, self.mean.dtype)
+        check_image_inputs(inputs, self.shape)
+        check_layer_dtype(inputs, self.mean.dtype)
         parameters = torch.cat([self.mean, self.log_scale]).expand(inputs.shape[0], -1, -1, -1)
         mean, log_scale = add_context(parameters, self.context, context).to(inputs.dtype).chunk(2, 1)
         return mean, log_scale

@@ -12,7 +12,7 @@ from nflows.transforms.base import Transform
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from nflows_woodbury.checks import natural_number, positive_int
+from nflows_woodbury.checks import check_natural_number, check_positive_int
 from nflows_woodbury.transforms.base import SingularError
 from nflows_woodbury.transforms.chain import Chain
 from nflows_woodbury.transforms.coupling import Coupling
@@ -64,8 +64,8 @@ class Reversible(Chain):
         self, transforms: Iterable[Transform] = (), *, segment: int | None = None, tolerance: float = 1e-2
     ) -> None:
         super().__init__(transforms)
-        self.segment = None if segment is None else positive_int("segment", segment)
-        self.tolerance = natural_number("tolerance", tolerance)
+        self.segment = None if segment is None else check_positive_int("segment", segment)
+        self.tolerance = check_natural_number("tolerance", tolerance)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # the recomputation is no part of a graph
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:

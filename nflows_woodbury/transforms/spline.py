@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nflows_woodbury.checks import positive_int
+from nflows_woodbury.checks import check_positive_int
 from nflows_woodbury.transforms.coupling import Coupling
 
 __all__ = ["SplineCoupling"]
@@ -72,7 +72,7 @@ class SplineCoupling(Coupling):
         *,
         context_features: int | None = None,
     ) -> None:
-        if not 2 <= positive_int("num_bins", num_bins) < 1 / MIN_SIZE:
+        if not 2 <= check_positive_int("num_bins", num_bins) < 1 / MIN_SIZE:
             raise ValueError(f"num_bins must be at least 2 and below {1 / MIN_SIZE:.0f}, got {num_bins}")
         if not 0 < tail_bound < float("inf"):
             raise ValueError(f"tail_bound must be positive and finite, got {tail_bound}")

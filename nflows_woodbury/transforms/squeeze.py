@@ -6,7 +6,7 @@ import torch
 from nflows.transforms.base import Transform
 from torch import Tensor
 
-from nflows_woodbury.checks import positive_int
+from nflows_woodbury.checks import check_positive_int
 
 __all__ = ["Squeeze"]
 
@@ -33,7 +33,7 @@ class Squeeze(Transform):
 
     def __init__(self, factor: int = 2) -> None:
         super().__init__()
-        self.factor = positive_int("factor", factor)
+        self.factor = check_positive_int("factor", factor)
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Pixels into channels."""

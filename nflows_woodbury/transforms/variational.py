@@ -9,8 +9,8 @@ import torch
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import image_inputs, image_shape, positive_int, uint8_images
-from nflows_woodbury.nets import sum_pixels
+from nflows_woodbury.checks import check_image_inputs, check_image_shape, check_positive_int, check_uint8_images
+from nflows_woodbury.linalg.precision import sum_pixels
 from nflows_woodbury.transforms.chain import Chain
 from nflows_woodbury.transforms.conv1x1 import InvertibleConv1x1
 from nflows_woodbury.transforms.coupling import AffineCoupling
@@ -85,7 +85,7 @@ class VariationalDequantize(UniformDequantize):
         coupling: Callable[..., Transform] | None = None,
     ) -> None:
         super().__init__(bits)
-        channels, height, width = self.shape = image_shape(shape)
+        channels, height, width = self.shape = check_image_shape(shape)
         if height % 2 or width % 2:
             raise ValueError(f"shape must have even height and width, got {self.shape}; crop or pad the images")
         channels, height, width = squeezed = 4 * channels, height // 2, width // 2
@@ -95,13 +95,13 @@ class VariationalDequantize(UniformDequantize):
         mixing, coupling = mixing or InvertibleConv1x1, coupling or AffineCoupling
         self.squeeze = Squeeze()
         self.features = nn.Sequential(
-            nn.Conv2d(channels, positive_int("hidden_channels", hidden_channels), 3, padding=1),
+            nn.Conv2d(channels, check_positive_int("hidden_channels", hidden_channels), 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(hidden_channels, hidden_channels, 3, padding=1),
         )
         self.noise_flow = Chain(
             part
-            for _ in range(positive_int("steps", steps))
+            for _ in range(check_positive_int("steps", steps))
             for part in (mixing(squeezed), coupling(squeezed, hidden_channels, context_features=hidden_channels))
         )
 
@@ -112,7 +112,7 @@ class VariationalDequantize(UniformDequantize):
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Floats to uint8 images by floor; values outside [-1/2, 1/2) go to the nearest bin."""
-        image_inputs(inputs, self.shape)
+        check_image_inputs(inputs, self.shape)
         images, logabsdet = super().inverse(inputs)
         end = torch.finfo(inputs.dtype).eps
         noise = ((inputs - self._lower(images, inputs.dtype)) * 2**self.bits - MARGIN) / (1 - 2 * MARGIN)
@@ -146,7 +146,7 @@ class VariationalDequantize(UniformDequantize):
         return (images >> (8 - self.bits)).to(dtype) / 2**self.bits - 0.5
 
     def _check(self, images: Tensor) -> None:
-        uint8_images(images)
+        check_uint8_images(images)
         if tuple(images.shape[1:]) != self.shape:
             expected = ", ".join(map(str, ("B", *self.shape)))
             raise ValueError(f"images must have shape ({expected}), got {tuple(images.shape)}")

@@ -1,0 +1,92 @@
+"""The pictures people show of a flow: samples, reconstructions, interpolations, nearest images, and grids of them."""
+
+from __future__ import annotations
+
+import io
+from math import ceil
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nflows_woodbury.checks import check_natural_int, check_positive_int, check_uint8_images
+from nflows_woodbury.files import whole_file
+from nflows_woodbury.optional import import_extra
+
+__all__ = ["image_grid", "png_bytes", "save_png"]
+
+
+def image_grid(images: Tensor, columns: int | None = None, gap: int = 2) -> Tensor:
+    """One image, uint8 ``(c, H, W)``, of all of them, row by row, with white gaps.
+
+    Args:
+        images: uint8 ``(N, c, h, w)``.
+        columns: images in a row; by default about as many as rows.
+        gap: pixels between images and around them.
+
+    Raises:
+        TypeError, ValueError: for other images, or columns that are no positive integer.
+
+    >>> import torch
+    >>> image_grid(torch.zeros(6, 3, 8, 8, dtype=torch.uint8), columns=3).shape
+    torch.Size([3, 22, 32])
+    """
+    check_uint8_images(images)
+    count, channels, height, width = images.shape
+    if not count:
+        raise ValueError(f"images must hold at least one image, got shape {tuple(images.shape)}")
+    gap = check_natural_int("gap", gap)
+    columns = ceil(count**0.5) if columns is None else check_positive_int("columns", columns)
+    rows = ceil(count / columns)
+    cells = images.new_full((rows * columns, channels, height + gap, width + gap), 255)
+    cells[:count, :, gap:, gap:] = images
+    grid = cells.unflatten(0, (rows, columns)).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
+    return F.pad(grid, (0, gap, 0, gap), value=255)
+
+
+def save_png(image: Tensor, path: str | Path, zoom: int = 1) -> Path:
+    """Write an image as PNG, whole or not at all, and return the path.
+
+    Args:
+        image: uint8 ``(c, h, w)``, grey or RGB.
+        path: where to; missing folders are made, and a file that is there is replaced.
+        zoom: how often each pixel is repeated, along both axes.
+
+    Raises:
+        TypeError, ValueError, ImportError: for other images, a zoom that is no positive integer, or without Pillow.
+
+    >>> import torch
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     save_png(torch.zeros(3, 8, 8, dtype=torch.uint8), f"{folder}/black.png", zoom=4).name
+    'black.png'
+    """
+    data = png_bytes(image.repeat_interleave(check_positive_int("zoom", zoom), -2).repeat_interleave(zoom, -1))
+    with whole_file(path) as new:
+        new.write_bytes(data)
+    return Path(path)
+
+
+def png_bytes(image: Tensor) -> bytes:
+    r"""One image as a PNG file, compressed as well as Pillow can.
+
+    Args:
+        image: uint8 ``(c, h, w)``, grey or RGB.
+
+    Raises:
+        TypeError, ValueError: for other images.
+        ImportError: without Pillow.
+
+    >>> import torch
+    >>> png_bytes(torch.zeros(3, 8, 8, dtype=torch.uint8))[:4]
+    b'\x89PNG'
+    """
+    if not isinstance(image, Tensor) or image.dtype != torch.uint8:
+        raise TypeError(f"image must be a uint8 tensor, got {getattr(image, 'dtype', type(image).__name__)}")
+    if image.dim() != 3 or image.shape[0] not in (1, 3):
+        raise ValueError(f"image must have shape (1, h, w) or (3, h, w), got {tuple(image.shape)}")
+    array = image.cpu().squeeze(0).numpy() if image.shape[0] == 1 else image.cpu().movedim(0, -1).numpy()
+    buffer = io.BytesIO()
+    import_extra("PIL.Image").fromarray(array).save(buffer, "png", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""Pure functions on tensors: the algebra of the layers, without modules."""

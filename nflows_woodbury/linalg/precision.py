@@ -1,0 +1,32 @@
+"""Precision: autocast off around invertible arithmetic, sums in float32 or wider."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+__all__ = ["full_precision", "sum_pixels"]
+
+
+def full_precision(inputs: Tensor) -> AbstractContextManager[object]:
+    """A context in which autocast is off for the device of ``inputs``: invertible arithmetic keeps its dtype.
+
+    >>> import torch
+    >>> inputs = torch.ones(2, 3)
+    >>> with torch.autocast("cpu", torch.bfloat16), full_precision(inputs):
+    ...     (inputs @ inputs.T).dtype
+    torch.float32
+    """
+    device = inputs.device.type
+    # Compilers want no questions, torch 2.4's knows no answer. Meta has no autocast, and where it is off it stays off.
+    asked = not torch.compiler.is_compiling()
+    if asked and not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
+
+
+def sum_pixels(values: Tensor) -> Tensor:
+    """Sum (B, ...) over all but the batch axis, in float32 or wider."""
+    return values.flatten(1).sum(1, dtype=torch.promote_types(values.dtype, torch.float32))

@@ -1,0 +1,1 @@
+"""Training runs on PyTorch Lightning, which no other room of the package knows."""

@@ -1,0 +1,108 @@
+"""Settings as data, and those of a training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import cos, pi
+from numbers import Real
+from typing import TYPE_CHECKING
+
+from nflows_woodbury.checks import check_natural_int, check_natural_number, check_one_of, check_positive_int
+from nflows_woodbury.config import Settings
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["TrainingConfig"]
+
+SCHEDULES = {
+    "constant": lambda progress: 1.0,
+    "cosine": lambda progress: (1 + cos(pi * min(progress, 1.0))) / 2,
+}
+
+PRECISIONS = ("float32", "bf16", "float64")
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Settings):
+    """A run as data; together with the code and the images it determines the result.
+
+    Args:
+        data: what :func:`nflows_woodbury.data.opening.open_source` takes.
+        size: side of the images, or None for that of the data.
+        test_images: images held out as the test set of data that has none of its own; None or 0 for its own, or
+            a tenth.
+        max_steps: optimizer steps.
+        batch_size: images per step, over all devices and parts together.
+        accumulate: parts that each device's share of a batch is divided into, one after the other, to save memory;
+            the gradient is that of the whole batch.
+        learning_rate: of Adam (betas 0.9 and 0.999, as in the paper), after the warm-up.
+        warmup_steps: steps over which the learning rate rises linearly from 0; 0 turns it off.
+        schedule: ``"cosine"`` (falls to 0 at ``max_steps``) or ``"constant"`` (as in the paper).
+        clip_norm: the gradient's norm is clipped to this; 0 turns it off.
+        skip_limit: a step whose gradient is not finite is skipped with a warning, and this many of them in a row
+            end the run; 0 turns the guard off.
+        ema_decay: decay of an exponential moving average of the weights, which is then what pictures, validation and
+            evaluation use; after step ``n`` it is ``min(ema_decay, (1 + n) / (10 + n))``. 0 turns it off.
+        precision: ``"float32"``; ``"bf16"``, in which the conditioner networks alone run in bfloat16; or
+            ``"float64"``.
+        compile: compile the flow with ``torch.compile``.
+        reversible: get activations back by inverting the flow, so that memory does not grow with its steps.
+        seed: of the parameters, the batches and the noise.
+        every: steps between checkpoints, sample grids and validations.
+        temperature: of the sample grids.
+        preset: the name in :data:`nflows_woodbury.train.presets.PRESETS` that the settings come from, for the record.
+
+    Raises:
+        ValueError, TypeError: for a value that is out of range.
+
+    >>> TrainingConfig(warmup_steps=4, schedule="constant").rate(1)
+    0.4
+    """
+
+    data: str = "photos"
+    size: int | None = None
+    test_images: int | None = None
+    max_steps: int = 2000
+    batch_size: int = 32
+    accumulate: int = 1
+    learning_rate: float = 1e-3
+    warmup_steps: int = 50
+    schedule: str = "cosine"
+    clip_norm: float = 0.0
+    skip_limit: int = 10
+    ema_decay: float = 0.0
+    precision: str = "float32"
+    compile: bool = False
+    reversible: bool = False
+    seed: int = 0
+    every: int = 500
+    temperature: float = 1.0
+    preset: str = ""
+
+    def __post_init__(self) -> None:
+        """Check each value."""
+        for name in ("max_steps", "batch_size", "accumulate", "every"):
+            check_positive_int(name, getattr(self, name))
+        for name in ("warmup_steps", "seed", "skip_limit"):
+            check_natural_int(name, getattr(self, name))
+        if self.test_images is not None:
+            check_natural_int("test_images", self.test_images)
+        if self.size is not None:
+            check_positive_int("size", self.size)
+        for name in ("clip_norm", "temperature", "ema_decay"):
+            check_natural_number(name, getattr(self, name))
+        if not isinstance(self.learning_rate, Real):
+            raise TypeError(f"learning_rate must be a positive number, got {self.learning_rate!r}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if self.ema_decay >= 1:
+            raise ValueError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay}")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size must be a multiple of accumulate ({self.accumulate}), got {self.batch_size}")
+        check_one_of("schedule", self.schedule, SCHEDULES)
+        check_one_of("precision", self.precision, PRECISIONS)
+
+    def rate(self, step: int) -> float:
+        """The factor on the learning rate at a step."""
+        return min(1.0, (step + 1) / (self.warmup_steps + 1)) * SCHEDULES[self.schedule](step / self.max_steps)

@@ -1,0 +1,132 @@
+"""Conditioner networks: the only place where reduced precision (autocast) acts."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nflows_woodbury.checks import check_layer_dtype, check_positive_int
+
+__all__ = ["ConvNet"]
+
+
+class ConvNet(nn.Module):
+    """The paper's conditioner: convolutions 3x3, 1x1, 3x3 with ReLU between, the last one starting at zero.
+
+    Args:
+        in_channels: channels of the inputs.
+        hidden_channels: channels of both hidden layers.
+        out_channels: channels of the outputs.
+        context_features: features of the context, or None for a network that ignores it. A context ``(B, F)`` acts
+            on all pixels alike, a context ``(B, F, h, w)`` pixel by pixel; either is projected linearly and added
+            to the first hidden layer.
+
+    Shapes:
+        inputs ``(B, in_channels, h, w)``, outputs ``(B, out_channels, h, w)`` in the inputs' dtype, also under
+        autocast.
+
+    Raises:
+        ValueError: for a network with ``context_features`` called without context, or with another number of them.
+
+    Reference: Lu and Huang, NeurIPS 2020, appendix; Kingma and Dhariwal, Glow, NeurIPS 2018, section 3.3.
+
+    >>> import torch
+    >>> ConvNet(6, 32, 12, context_features=10)(torch.randn(2, 6, 8, 8), torch.randn(2, 10)).shape
+    torch.Size([2, 12, 8, 8])
+    """
+
+    def __init__(
+        self, in_channels: int, hidden_channels: int, out_channels: int, context_features: int | None = None
+    ) -> None:
+        super().__init__()
+        hidden_channels = check_positive_int("hidden_channels", hidden_channels)
+        self.first = ChannelsLastConv2d(in_channels, hidden_channels, 3, padding=1)
+        self.second = PixelwiseReLU(hidden_channels, hidden_channels, 1)
+        self.last = zero_conv(hidden_channels, out_channels)
+        self.context = context_projection(context_features, hidden_channels)
+
+    def forward(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
+        """Parameters for the map of the other half."""
+        check_layer_dtype(inputs, self.first.weight.dtype)
+        # Convolutions are faster with the channels last in memory; what follows the first one keeps them there.
+        hidden = add_context(self.first(_channels_last(inputs)), self.context, context)
+        outputs: Tensor = self.last(self.second(F.relu(hidden, inplace=True)))
+        return outputs.to(inputs.dtype).contiguous()
+
+
+class ChannelsLastConv2d(nn.Conv2d):
+    """``nn.Conv2d`` that computes with the channels of its weight last in memory; the parameter stays as it is.
+
+    Given inputs of that layout the convolution would make such a copy itself, once in the forward and once more in the
+    backward pass.
+
+    >>> import torch
+    >>> ChannelsLastConv2d(3, 8, 3)(torch.randn(2, 3, 5, 5)).shape
+    torch.Size([2, 8, 3, 3])
+    """
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(input, _channels_last(weight), bias)
+
+
+class PixelwiseReLU(ChannelsLastConv2d):
+    """The ReLU of a 1x1 convolution.
+
+    On a CPU it is one matrix product over all pixels, which is faster; on GPUs convolutions may use TF32 where matrix
+    products do not.
+
+    >>> import torch
+    >>> layer, images = PixelwiseReLU(3, 8, 1), torch.randn(2, 3, 5, 5)
+    >>> bool(torch.allclose(layer(images), F.conv2d(images, layer.weight, layer.bias).relu(), atol=1e-6))
+    True
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.device.type != "cpu":
+            return F.relu(super().forward(input), inplace=True)
+        pixels = input.permute(0, 2, 3, 1)
+        outputs = F.relu(F.linear(pixels.flatten(0, 2), self.weight.flatten(1), self.bias), inplace=True)
+        return outputs.unflatten(0, pixels.shape[:-1]).permute(0, 3, 1, 2)
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    return images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # vmap knows no contiguous(memory_format=...)
+
+
+def zero_conv(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """A 3x3 convolution that starts at zero, so that what it conditions starts as a fixed simple map."""
+    conv = ChannelsLastConv2d(in_channels, out_channels, 3, padding=1)
+    nn.init.zeros_(conv.weight)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
+def context_projection(context_features: int | None, out_channels: int) -> nn.Conv2d | None:
+    """A 1x1 convolution from context features to channels, or None for a part that ignores context."""
+    if context_features is None:
+        return None
+    return nn.Conv2d(check_positive_int("context_features", context_features), out_channels, 1, bias=False)
+
+
+def add_context(hidden: Tensor, projection: nn.Conv2d | None, context: Tensor | None) -> Tensor:
+    """``hidden`` plus the projected context, ``(B, F)`` or ``(B, F, h, w)``; unchanged without a projection."""
+    if projection is None:
+        return hidden
+    if context is None:
+        raise ValueError(f"context must be given, with {projection.in_channels} features; got None")
+    if context.dim() not in (2, 4) or context.shape[1] != projection.in_channels:
+        raise ValueError(
+            f"context must have shape (B, {projection.in_channels}) or (B, {projection.in_channels}, h, w), "
+            f"got {tuple(context.shape)}"
+        )
+    if context.dim() == 2:
+        context = context[:, :, None, None]
+    return hidden + projection(context.to(projection.weight.dtype))
+
+
+def channel_halves(num_channels: int) -> tuple[int, int]:
+    """Sizes of the half that conditions (the larger one) and of the half that is transformed."""
+    if num_channels < 2:
+        raise ValueError(f"shape must have at least 2 channels to split, got {num_channels}; put a Squeeze in front")
+    return num_channels - num_channels // 2, num_channels // 2
