@@ -18,9 +18,9 @@ if TYPE_CHECKING:
         InvertibleConv1x1,
         LowRankChain,
         LowRankTransform,
-        MEWoodburyTransform,
         MaCowUnit,
         MaskedConvCoupling,
+        MEWoodburyTransform,
         Multiscale,
         PeriodicConvolution,
         Reversible,
@@ -33,16 +33,6 @@ if TYPE_CHECKING:
         WoodburyTransform,
         initialize,
     )
-
-__all__`` are found in their modules on first use, so that importing the package alone loads nothing.
-"""
-
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from nflows_woodbury.flow import *  # noqa: F403
-    from nflows_woodbury.transforms import *  # noqa: F403
 
 __all__ = [
     "ActNorm",
