@@ -75,19 +75,32 @@ def rows(file: str, tests: str, *faults: tuple[str, ...]) -> Iterator[Mutation]:
 
 def laws(cases: str, names: str = "round_trip_in_float64 or test_logabsdet or test_inverse_logabsdet") -> str:
     """Some of the laws that the registry's transforms obey, for some of them."""
-    return f"test_laws.py -k '({names}) and ({cases})'"
+    return f"transforms/test_laws.py -k '({names}) and ({cases})'"
 
 
-DENSE, EMERGING, MASKED, MACOW = "test_dense.py", "test_emerging.py", "test_masked_conv.py", "test_macow.py"
-PERIODIC, SPLINE, VARIATIONAL = "test_periodic.py", "test_spline.py", "test_variational.py"
-EVALUATION, DATA, NORMFLOWS = "test_evaluation.py -k 'not Pictures'", "test_data.py", "test_normflows.py"
+DENSE, EMERGING, MASKED, MACOW = (
+    "transforms/test_dense.py",
+    "transforms/test_emerging.py",
+    "linalg/test_triangular_conv.py",
+    "transforms/test_macow.py",
+)
+PERIODIC, SPLINE, VARIATIONAL = (
+    "transforms/test_periodic.py",
+    "transforms/test_spline.py",
+    "transforms/test_variational.py",
+)
+EVALUATION, DATA, NORMFLOWS = (
+    "evaluation/test_likelihood_and_pictures.py -k 'not Pictures'",
+    "data/test_sources.py",
+    "test_normflows.py",
+)
 FLOW = "test_flow.py -k 'not any_mixing'"
-COUPLINGS = "test_laws.py -k 'couplings_depend'"
-BINS = "test_laws.py -k dequantizers"
-PARTS = "test_parallel.py -k accumulated"
-PROCESSES = "test_parallel.py -k 'process'"
-AVERAGE = "test_lasting.py -k averaged_weights"
-DIAGNOSIS = "test_diagnosis.py"
+COUPLINGS = "transforms/test_laws.py -k 'couplings_depend'"
+BINS = "transforms/test_laws.py -k dequantizers"
+PARTS = "train/test_parallel.py -k accumulated"
+PROCESSES = "train/test_parallel.py -k 'process'"
+AVERAGE = "train/test_lasting.py -k averaged_weights"
+DIAGNOSIS = "evaluation/test_diagnosis.py"
 
 # fmt: off
 MUTATIONS: list[Mutation] = [
@@ -112,7 +125,7 @@ MUTATIONS: list[Mutation] = [
         ("paper's start ten times too large", "return 0.01 * torch.randn(n, d),", "return 0.1 * torch.randn(n, d),"),
         ("solve in single precision", "else factor.double()", "else factor"),
     ),
-    *rows("linalg/two_sided.py", "test_twosided.py",
+    *rows("linalg/two_sided.py", "linalg/test_two_sided.py",
         ("dense matrix I - U V", "device=U.device), U, V)", "device=U.device), U, V, alpha=-1)"),
         ("small on the right is transposed",
          "_on_rows(matrices, _dense(*right))", "_on_rows(matrices, _dense(*right).mT)"),
@@ -137,7 +150,7 @@ MUTATIONS: list[Mutation] = [
         ("what moves is counted twice", "None, None)[0] - scaled", "None, None)[0]"),
         ("vmap takes the first factors for all", "t.select(dim, i)", "t.select(dim, 0)"),
     ),
-    *rows("transforms/woodbury.py", "test_twosided.py",
+    *rows("transforms/woodbury.py", "linalg/test_two_sided.py",
         ("hooks see nothing", "if any(part._forward_hooks or part._forward_pre_hooks for part in self.transforms):",
          "if False:"),
         ("log-det of the first update only", "return sum(others, first)", "return first"),
@@ -456,14 +469,14 @@ MUTATIONS: list[Mutation] = [
         ("all parts of the same images", "rank=part, world_size", "rank=0, world_size"),
         ("parts of another batch", "rank=part, world_size=self.total)", "rank=part, world_size=2 * self.total)"),
     ),
-    *rows("train/batches.py", "test_training.py -k noise_differs",
+    *rows("train/batches.py", "train/test_training.py -k noise_differs",
         ("noise without the part", "in (seed, step, part):", "in (seed, step):"),
         ("noise of a sum", "in (seed, step, part):", "in (seed, step + part):"),
     ),
     *rows("train/batches.py", PROCESSES,
         ("all processes get the first one's images", "range(rank * config.accumulate, (rank + 1) *", "range(0, 1 *"),
     ),
-    *rows("train/batches.py", "test_training.py -k 'signal_ends and SIGTERM'",
+    *rows("train/batches.py", "train/test_training.py -k 'signal_ends and SIGTERM'",
         ("a resumed run sees the first images again", "step, size, seed = self.start,", "step, size, seed = 0,"),
     ),
     *rows("train/module.py", PARTS,
@@ -487,13 +500,13 @@ MUTATIONS: list[Mutation] = [
         ("last weights are evaluated", "self.flow if self.average is None else self.average", "self.flow"),
         ("average a step late", "step = self.trainer.global_step + 1", "step = self.trainer.global_step"),
     ),
-    *rows("train/module.py", "test_lasting.py -k 'skipped or bad_steps or clipping or in_a_row or good_step'",
+    *rows("train/module.py", "train/test_lasting.py -k 'skipped or bad_steps or clipping or in_a_row or good_step'",
         ("gradients clipped one by one", "utils.clip_grad_norm_(", "utils.clip_grad_value_("),
         ("bad steps are taken", "optimizer.zero_grad(set_to_none=True)", "optimizer.zero_grad"),
         ("bad steps anywhere count as in a row", "self._skipped = 0\n            return", "return"),
         ("bad steps of earlier processes forgotten", '.get("skipped", 0)', '.get("nothing", 0)'),
     ),
-    *rows("train/callbacks.py", "test_lasting.py -k validation",
+    *rows("train/callbacks.py", "train/test_lasting.py -k validation",
         ("validation of the last weights", "bits_per_dim(module.evaluated, images", "bits_per_dim(module.flow, images"),
         ("samples of the last weights", "sample_classes(module.evaluated,", "sample_classes(module.flow,"),
         ("reconstructions of the last weights", "reconstructions(module.evaluated,", "reconstructions(module.flow,"),
@@ -501,7 +514,7 @@ MUTATIONS: list[Mutation] = [
     *rows("checkpoint.py", AVERAGE,
         ("averaged weights not read", '"average.") if averaged', '"flow.") if averaged'),
     ),
-    *rows("train/config.py", "test_lasting.py -k rates",
+    *rows("train/config.py", "train/test_lasting.py -k rates",
         ("cosine not halved", "(1 + cos(pi * min(progress, 1.0))) / 2", "1 + cos(pi * min(progress, 1.0))"),
         ("cosine falls half way", "cos(pi * min(progress, 1.0))", "cos(pi / 2 * min(progress, 1.0))"),
         ("warm-up starts at rest", "(step + 1) / (self.warmup_steps + 1)", "step / (self.warmup_steps + 1)"),
@@ -528,11 +541,11 @@ MUTATIONS: list[Mutation] = [
     *rows("transforms/base.py", DIAGNOSIS,
         ("singular maps pass", "and not isfinite(logabsdet.item())", "and logabsdet.isnan()"),
     ),
-    *rows("transforms/coupling.py", "test_reversible.py",
+    *rows("transforms/coupling.py", "transforms/test_reversible.py",
         ("reconstruction without the inverse",
          "values = self._inverse_map(values, parameters)[0].detach()", "values = values.detach()"),
     ),
-    *rows("transforms/reversible.py", "test_reversible.py",
+    *rows("transforms/reversible.py", "transforms/test_reversible.py",
         ("recomputes in the same order", "for block in reversed(_blocks(segment)):", "for block in _blocks(segment):"),
         ("a block is undone in the same order", "for layer in reversed(self.layers):", "for layer in self.layers:"),
         ("a block's log-det is that of its first", "sum(logabsdets[1:], logabsdets[0])", "logabsdets[0]"),
@@ -546,12 +559,12 @@ MUTATIONS: list[Mutation] = [
         ("best condition of all frequencies", "torch.linalg.cond(wide).max()", "torch.linalg.cond(wide).min()"),
         ("log-det per batch", "/ inputs[0].numel()", "/ inputs.numel()"),
     ),
-    *rows("evaluation/samples.py", "test_evaluation.py -k 'Nearest or Interpolations'",
+    *rows("evaluation/samples.py", "evaluation/test_likelihood_and_pictures.py -k 'Nearest or Interpolations'",
         ("distances without the cross term's double", "- 2 * (x @ y.T)", "- (x @ y.T)"),
         ("straight line backwards", "torch.lerp(start, end, weight)", "torch.lerp(end, start, weight)"),
         ("context stays at its start", "torch.lerp(context[0], context[1], weight)", "context[0]"),
     ),
-    *rows("evaluation/record.py", "test_training.py -k 'evaluate_and_sample or distances or spread'",
+    *rows("evaluation/record.py", "train/test_training.py -k 'evaluate_and_sample or distances or spread'",
         ("standard error is the deviation", "bits.std() / len(bits) ** 0.5", "bits.std()"),
         ("distances in shares of the image",
          "float(np.prod(source.shape)) ** -0.5", "1 / float(np.prod(source.shape))"),
@@ -559,13 +572,13 @@ MUTATIONS: list[Mutation] = [
         ("samples at temperature 1", "label=label, temperature=temperature)", "label=label)"),
         ("importance samples as samples", "importance_samples=importance_samples, seed=seed", "seed=seed"),
     ),
-    *rows("train/presets.py", "test_presets.py",
+    *rows("train/presets.py", "train/test_presets.py",
         ("another batch", "size=96, bits=5, batch_size=16", "size=96, bits=5, batch_size=32"),
         ("another number of bits", "size=128, bits=5", "size=128, bits=8"),
         ("another temperature", "temperature=0.875", "temperature=0.7"),
         ("another learning rate", "learning_rate=1e-3", "learning_rate=1e-4"),
     ),
-    *rows("config.py", "test_presets.py -k counts",
+    *rows("config.py", "train/test_presets.py -k counts",
         ("rows take the channels' rank", "ranks=(dc, ds, ds))", "ranks=(dc, dc, ds))"),
         ("ranks of the last levels", "8 if level < 2 else 16", "16 if level < 2 else 8"),
     ),
@@ -622,7 +635,7 @@ def _pytest(copy: Path, words: list[str], log: Path) -> None:
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # slow to import, and needed by none of the tests
     sys.dont_write_bytecode = True
-    checkout = {str(ROOT), str(ROOT / "tests")}  # of the script, and of an editable install
+    checkout = {str(ROOT), str(ROOT / "tests" / "helpers")}  # of the script, and of an editable install
     sys.path[:] = [str(copy), *(path for path in sys.path if path not in checkout)]
     sys.exit(pytest.main(["-x", "-q", "--tb=no", "-p", "no:cacheprovider", *words]))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCRIPTS = {folder: sorted((ROOT / folder).glob("*.py")) for folder in ("examples", "benchmarks")}
 SMALL = ["--size", "16", "--levels", "2", "--hidden-channels", "8", "--iterations", "2", "--batch-size", "8"]
 EXAMPLES = {

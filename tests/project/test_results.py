@@ -8,7 +8,7 @@ import pytest
 
 from nflows_woodbury.train.presets import settings_of
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 
 from nflows_woodbury.data.sources import ImageSet, ImageSource
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 rng = np.random.default_rng(0)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def test_every_mutated_line_is_still_there_once() -> None:
-    script = Path(__file__).with_name("mutations.py")
+    script = Path(__file__).parents[1] / "mutations.py"
     listed = subprocess.run([sys.executable, str(script), "--list"], capture_output=True, text=True)
     assert listed.returncode == 0, listed.stderr
     assert int(listed.stdout.split()[-2]) >= 272

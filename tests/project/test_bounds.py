@@ -7,7 +7,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_oldest_versions_are_the_lower_bounds() -> None:
