@@ -2,8 +2,8 @@
 
 For each precision the largest difference of the outputs and of the log-determinant per dimension from those in
 float64, and the largest error of the round trip, relative to the largest value. On a CPU it prints the table of the
-page "Numerics and precision" (tests/transforms/test_precision.py holds it to that); on CUDA also what TF32 does, in the networks'
-convolutions, as torch allows it by default, and in all matrix products.
+page "Numerics and precision" (tests/transforms/test_precision.py holds it to that); on CUDA also what TF32 does, in the
+networks' convolutions, as torch allows it by default, and in all matrix products.
 
     python benchmarks/precision.py --device cuda
 """

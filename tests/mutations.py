@@ -78,22 +78,10 @@ def laws(cases: str, names: str = "round_trip_in_float64 or test_logabsdet or te
     return f"transforms/test_laws.py -k '({names}) and ({cases})'"
 
 
-DENSE, EMERGING, MASKED, MACOW = (
-    "transforms/test_dense.py",
-    "transforms/test_emerging.py",
-    "linalg/test_triangular_conv.py",
-    "transforms/test_macow.py",
-)
-PERIODIC, SPLINE, VARIATIONAL = (
-    "transforms/test_periodic.py",
-    "transforms/test_spline.py",
-    "transforms/test_variational.py",
-)
-EVALUATION, DATA, NORMFLOWS = (
-    "evaluation/test_likelihood_and_pictures.py -k 'not Pictures'",
-    "data/test_sources.py",
-    "test_normflows.py",
-)
+DENSE, EMERGING, MACOW = (f"transforms/test_{name}.py" for name in ("dense", "emerging", "macow"))
+PERIODIC, SPLINE, VARIATIONAL = (f"transforms/test_{name}.py" for name in ("periodic", "spline", "variational"))
+MASKED, DATA, NORMFLOWS = "linalg/test_triangular_conv.py", "data/test_sources.py", "test_normflows.py"
+EVALUATION = "evaluation/test_likelihood_and_pictures.py -k 'not Pictures'"
 FLOW = "test_flow.py -k 'not any_mixing'"
 COUPLINGS = "transforms/test_laws.py -k 'couplings_depend'"
 BINS = "transforms/test_laws.py -k dequantizers"

@@ -182,6 +182,7 @@ def nearest_images(images: Tensor, batches: Iterable[ImageSet], num: int) -> tup
 
     >>> import torch
     >>> from nflows_woodbury.data.sources import ImageSet
+    >>> from nflows_woodbury.evaluation.pictures import image_grid
     >>> training = torch.randint(256, (100, 3, 8, 8), dtype=torch.uint8)
     >>> samples = training[[7, 70]]
     >>> samples[1, 0, 0, 0] ^= 1

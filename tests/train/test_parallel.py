@@ -23,7 +23,7 @@ pytestmark = LIGHTNING
 
 TORCHRUN = [
     sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-    str(Path(__file__).with_name("parallel_worker.py")),
+    str(Path(__file__).parents[1] / "helpers" / "parallel_worker.py"),
 ]  # fmt: skip
 
 

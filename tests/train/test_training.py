@@ -181,7 +181,7 @@ def test_class_conditional_run(tmp_path: Path, capsys) -> None:
 
 
 def test_help_reads_well_and_waits_for_nothing_heavy() -> None:
-    code = "import sys\nfrom nflows_woodbury.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code = "import sys\nfrom nflows_woodbury.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
     code += "assert not {'torch', 'pytorch_lightning', 'nflows'} & set(sys.modules)"
     text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert all(f"    {name}" in text for name in COMMANDS)
