@@ -366,7 +366,7 @@ class TestNearestImages:
                 nearest_images(*arguments)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.cuda
 def test_cuda_agrees_with_the_cpu_and_its_generator_stays() -> None:
     training, images = ImageSet(random_images(40)), random_images(9, seed=1)
     flow, state = random_flow("variational").cuda(), torch.cuda.get_rng_state()

@@ -259,7 +259,7 @@ def test_compiles_whole_with_gradients(make, direction: str) -> None:
         assert relative(compiled, expected) < 1e-5
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.cuda
 @each_case
 def test_cuda_agrees_with_the_cpu(case: Case) -> None:
     transform, inputs = case.build(torch.float32), case.inputs(torch.float32)
