@@ -1,12 +1,17 @@
-"""Argument checks shared by the package: each names the argument, the value it got and what would do."""
+"""Argument checks shared by the package: each names the argument, the value it got and what would do.
+
+Those of tensors import torch when they are called: settings are checked without it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "check_channel_inputs",
@@ -96,6 +101,8 @@ def check_image_inputs(inputs: torch.Tensor, shape: tuple[int, ...]) -> None:
 
 def check_uint8_images(images: torch.Tensor) -> None:
     """Check that ``images`` are uint8 of shape (B, c, h, w)."""
+    import torch
+
     if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
         got = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
         raise TypeError(
@@ -107,6 +114,8 @@ def check_uint8_images(images: torch.Tensor) -> None:
 
 
 def _floating(inputs: torch.Tensor) -> None:
+    import torch
+
     if not isinstance(inputs, torch.Tensor) or not inputs.is_floating_point():
         got = inputs.dtype if isinstance(inputs, torch.Tensor) else type(inputs).__name__
         raise TypeError(f"inputs must be a floating point tensor, got {got}; uint8 images enter through a dequantizer")

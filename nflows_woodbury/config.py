@@ -17,54 +17,58 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from nflows.transforms.base import Transform
-
+import nflows_woodbury
 from nflows_woodbury.checks import check_image_shape, check_natural_int, check_one_of, check_positive_int
-from nflows_woodbury.flow import ImageFlow, Part, Shape, image_flow
-from nflows_woodbury.linalg.low_rank import STARTS
-from nflows_woodbury.transforms import (
-    AdditiveCoupling,
-    AffineCoupling,
-    EmergingConvolution,
-    InvertibleConv1x1,
-    MaCowUnit,
-    MEWoodburyTransform,
-    PeriodicConvolution,
-    SplineCoupling,
-    UniformDequantize,
-    VariationalDequantize,
-    WoodburyTransform,
-)
 
 if TYPE_CHECKING:
+    from nflows.transforms.base import Transform
     from typing_extensions import Self
+
+    from nflows_woodbury.flow import ImageFlow, Part, Shape
 
 __all__ = ["COUPLINGS", "DEQUANTIZERS", "MIXINGS", "FlowConfig", "Settings", "paper_ranks"]
 
+# Help texts show these names: a class is imported when its constructor is called, and torch with it.
+
+
+@dataclass(frozen=True)
+class _Exported:
+    """A class that the package exports, called by its name."""
+
+    name: str
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Transform:
+        """What the class makes of the arguments."""
+        made: Transform = getattr(nflows_woodbury, self.name)(*args, **kwargs)
+        return made
+
+
 #: name -> constructor from the ranks (dc, ds) of a level to a mixing for ``image_flow``
 MIXINGS: dict[str, Callable[[int, int], Part]] = {
-    "woodbury": lambda dc, ds: partial(WoodburyTransform, ranks=(dc, ds)),
-    "me-woodbury": lambda dc, ds: partial(MEWoodburyTransform, ranks=(dc, ds, ds)),
-    "conv1x1": lambda dc, ds: InvertibleConv1x1,
-    "conv1x1-plu": lambda dc, ds: partial(InvertibleConv1x1, parametrization="plu"),
-    "emerging": lambda dc, ds: EmergingConvolution,
-    "periodic": lambda dc, ds: PeriodicConvolution,
+    "woodbury": lambda dc, ds: partial(nflows_woodbury.WoodburyTransform, ranks=(dc, ds)),
+    "me-woodbury": lambda dc, ds: partial(nflows_woodbury.MEWoodburyTransform, ranks=(dc, ds, ds)),
+    "conv1x1": lambda dc, ds: nflows_woodbury.InvertibleConv1x1,
+    "conv1x1-plu": lambda dc, ds: partial(nflows_woodbury.InvertibleConv1x1, parametrization="plu"),
+    "emerging": lambda dc, ds: nflows_woodbury.EmergingConvolution,
+    "periodic": lambda dc, ds: nflows_woodbury.PeriodicConvolution,
 }
 
 #: name -> coupling constructor ``(shape, hidden_channels, context_features=)``
 COUPLINGS: dict[str, Callable[..., Transform]] = {
-    "affine": AffineCoupling,
-    "additive": AdditiveCoupling,
-    "spline": SplineCoupling,
-    "macow": MaCowUnit,
+    "affine": _Exported("AffineCoupling"),
+    "additive": _Exported("AdditiveCoupling"),
+    "spline": _Exported("SplineCoupling"),
+    "macow": _Exported("MaCowUnit"),
 }
 
 #: name -> dequantization constructor ``(shape, bits)``
 DEQUANTIZERS: dict[str, Callable[[Shape, int], Transform]] = {
-    "uniform": lambda shape, bits: UniformDequantize(bits),
-    "variational": VariationalDequantize,
+    "uniform": lambda shape, bits: nflows_woodbury.UniformDequantize(bits),
+    "variational": _Exported("VariationalDequantize"),
 }
 
+#: names of :data:`nflows_woodbury.linalg.low_rank.STARTS`
+START_NAMES = ("paper", "reflection", "cancelling", "cancelling-unit")
 
 #: mixings whose low-rank factors take a start
 LOW_RANK = ("woodbury", "me-woodbury")
@@ -157,7 +161,7 @@ class FlowConfig(Settings):
         for name in ("levels", "steps", "hidden_channels", "bits"):
             check_positive_int(name, getattr(self, name))
         check_natural_int("num_classes", self.num_classes)
-        if check_one_of("start", self.start, ("default", *STARTS)) != "default" and self.mixing not in LOW_RANK:
+        if check_one_of("start", self.start, ("default", *START_NAMES)) != "default" and self.mixing not in LOW_RANK:
             raise ValueError(f"start must be 'default' for {self.mixing}, which has no factors, got {self.start!r}")
         for name in ("channel_ranks", "pixel_ranks"):
             object.__setattr__(self, name, self._ranks(name))
@@ -177,6 +181,8 @@ class FlowConfig(Settings):
 
         ``reversible`` is that of :func:`~nflows_woodbury.flow.image_flow`; the model is the same.
         """
+        from nflows_woodbury.flow import image_flow
+
         context_features = self.num_classes or None
         channels, pixels = paper_ranks(self.levels)
         ranks = zip(self.channel_ranks or channels, self.pixel_ranks or pixels, strict=True)

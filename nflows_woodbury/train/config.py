@@ -5,13 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import cos, pi
 from numbers import Real
-from typing import TYPE_CHECKING
 
 from nflows_woodbury.checks import check_natural_int, check_natural_number, check_one_of, check_positive_int
 from nflows_woodbury.config import Settings
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["TrainingConfig"]
 

@@ -13,8 +13,6 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
-import torch
-
 from nflows_woodbury.checks import check_one_of
 from nflows_woodbury.config import LOW_RANK, FlowConfig, paper_ranks
 from nflows_woodbury.train.config import TrainingConfig
@@ -91,6 +89,17 @@ _WIDTHS = {"spline": {32: 256, 64: 224}, "macow": {32: 384, 64: 296}}
 #: data sets on which the paper has ME-Woodbury; elsewhere its ranks are Woodbury's
 _ME_WOODBURY = ("cifar10", "imagenet32", "imagenet64")
 
+#: data set -> trained parameters with each of _STEPS, in that order; a test compares them with the models
+_PARAMETERS = {
+    "cifar10": (10_991_916, 11_186_796, 11_185_452, 10_908_924, 8_332_812, 11_068_588, 10_997_932),
+    "imagenet32": (10_991_916, 11_186_796, 11_185_452, 10_908_924, 8_332_812, 11_068_588, 10_997_932),
+    "imagenet64": (36_970_556, 38_543_036, 38_537_276, 38_310_620, 27_608_060, 37_533_500, 36_912_956),
+    "lsun-church96": (26_716_188, 33_013_404, 33_001_500, 37_908_156, 29_163_740, 27_671_580, 26_202_396),
+    "celeba-hq64": (36_970_556, 38_543_036, 38_537_276, 38_310_620, 27_608_060, 37_533_500, 36_912_956),
+    "celeba-hq128": (40_047_612, 49_493_436, 49_475_580, 56_835_564, 43_718_940, 43_300_476, 39_322_236),
+    "celeba-hq256": (51_559_260, 76_743_132, 76_718_940, 77_851_644, 60_891_420, 59_953_756, 49_044_060),
+}
+
 _TRAINING = (
     _paper(dequantize="uniform", learning_rate=1e-3, schedule="constant")
     | _ours("the paper names no warm-up; Glow has one", warmup_steps=1000)
@@ -121,11 +130,7 @@ def preset(name: str) -> dict[str, Setting]:
     >>> preset("cifar10-woodbury")["pixel_ranks"]
     Setting(value=(16, 16, 8), source='paper')
     """
-    data, step = next(
-        (data, step)
-        for data, step in product(_DATA_SETS, _STEPS)
-        if f"{data}-{step}" == check_one_of("preset", name, PRESETS)
-    )
+    data, step = _parts(name)
     settings = _ours("where the command looks; see the docs on data sets", data=f"data/{data}")
     settings |= _DATA_SETS[data] | _TRAINING
     mixing, coupling = _STEPS[step]
@@ -135,6 +140,12 @@ def preset(name: str) -> dict[str, Setting]:
     if coupling in _WIDTHS:
         settings |= _width(coupling, settings)
     return settings | _ours("for the record", preset=name)
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """The data set and the step that a preset's name is made of."""
+    check_one_of("preset", name, PRESETS)
+    return next((data, step) for data, step in product(_DATA_SETS, _STEPS) if f"{data}-{step}" == name)
 
 
 def _ranks(data: str, mixing: str, levels: int) -> dict[str, Setting]:
@@ -171,6 +182,12 @@ def settings_of(name: str) -> tuple[FlowConfig, TrainingConfig]:
     return FlowConfig(shape=(3, size, size), **flow), TrainingConfig(**training)
 
 
+def parameters_of(name: str) -> int:
+    """How many parameters a preset's model trains."""
+    data, step = _parts(name)
+    return dict(zip(_STEPS, _PARAMETERS[data], strict=True))[step]
+
+
 def overview(names: Sequence[str] = PRESETS) -> Iterator[str]:
     """A table of presets with their parameter counts, line by line.
 
@@ -183,12 +200,10 @@ def overview(names: Sequence[str] = PRESETS) -> Iterator[str]:
     yield f"{'preset':<28}{'images':>10}{'levels':>8}{'steps':>7}{'channels':>10}{'batch':>7}{'parameters':>13}"
     for name in names:
         flow, training = settings_of(name)
-        with torch.device("meta"):  # shapes only
-            parameters = sum(parameter.numel() for parameter in flow.build().parameters())
         images = f"{flow.shape[1]}, {flow.bits} bit"
         yield (
             f"{name:<28}{images:>10}{flow.levels:>8}{flow.steps:>7}{flow.hidden_channels:>10}"
-            f"{training.batch_size:>7}{parameters:>13,}"
+            f"{training.batch_size:>7}{parameters_of(name):>13,}"
         )
 
 

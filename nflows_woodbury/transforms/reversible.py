@@ -67,9 +67,16 @@ class Reversible(Chain):
         self.segment = None if segment is None else check_positive_int("segment", segment)
         self.tolerance = check_natural_number("tolerance", tolerance)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # the recomputation is no part of a graph
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Apply the transforms in order and sum their log-dets."""
+        if torch.compiler.is_compiling():  # the recomputation is no part of a graph
+            from nflows_woodbury.transforms._uncompiled import apply
+
+            return apply(self, inputs, context)
+        return self.apply_in_order(inputs, context)
+
+    def apply_in_order(self, inputs: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """:meth:`forward` outside of compiled code."""
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         needed = any(x is not None and x.requires_grad for x in (inputs, context, *parameters))
         if not (needed and torch.is_grad_enabled() and len(self)):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
 
 from nflows_woodbury.cli.main import main
-from nflows_woodbury.train.presets import PRESETS, overview, preset, settings_of, with_changes
+from nflows_woodbury.train.presets import PRESETS, overview, parameters_of, preset, settings_of, with_changes
 
 #: level by level, for sizes 32, 64, 96, 128 and 256: channels after the squeeze, and the side of the image
 DATA_SETS = {
@@ -73,6 +74,13 @@ def test_parameter_counts_are_those_computed_by_hand(name: str) -> None:
         total += 2 * c * side**2 if last else (9 * c // 2 + 1) * c  # mean and scale of the latents
     row = next(line for line in overview([name]) if line.startswith(name))
     assert row.split()[-1] == f"{total:,}"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_stored_parameter_counts_are_those_of_the_models(name: str) -> None:
+    with torch.device("meta"):  # shapes only
+        flow = settings_of(name)[0].build()
+    assert parameters_of(name) == sum(parameter.numel() for parameter in flow.parameters())
 
 
 def test_every_value_of_the_papers_table_is_marked_as_its_own() -> None:

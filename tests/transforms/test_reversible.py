@@ -154,6 +154,19 @@ def test_autocast_of_the_forward_pass_is_that_of_the_recomputation() -> None:
     assert seen == {torch.bfloat16}
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # from inside torch.compile
+def test_a_compiled_flow_recomputes_outside_its_graphs() -> None:
+    plain, flow = pair(torch.float64, steps=2)
+    expected = gradients(plain, IMAGES)
+    flow.compile(backend="eager")
+    loss, got = gradients(flow, IMAGES)
+    torch.testing.assert_close(loss, expected[0], rtol=1e-12, atol=0)
+    for ours, theirs in zip(got, expected[1], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
+    chains = [part for part in flow.modules() if isinstance(part, Reversible)]
+    assert len(chains) == 2 and all(chain.drift is not None for chain in chains)
+
+
 @pytest.mark.filterwarnings(*[mark.args[0] for mark in LIGHTNING])
 def test_a_reversible_run_trains_alike_and_resumes_as_either(tmp_path) -> None:
     config = replace(CONFIG, precision="float64")
