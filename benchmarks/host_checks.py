@@ -14,7 +14,7 @@ from types import ModuleType
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
 from registry import CASES
 
 from nflows_woodbury.normflows import NormflowsAdapter

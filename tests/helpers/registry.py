@@ -1,88 +1,243 @@
-"""Every transform with the settings that its laws are checked at: one list for the laws, the twins and the grid.
+"""Every transform as the tests see it: one registry for laws, drawn cases, twins, the assembly grid and benchmarks.
 
-A mixing or coupling comes in by its line in ``nflows_woodbury.config``; only what has no name there is listed here.
+A mixing or coupling comes in by its line in ``nflows_woodbury.config``; what has no name there has a line in LAYERS.
+A Case is one transform at one setting. CASES are those that every law is checked at, QUICK one of them for each layer;
+drawing.py draws others. Nothing here needs pytest, so that benchmarks can read it from a checkout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from math import prod
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from nflows.transforms.base import Transform
+from torch import Tensor
 
-from nflows_woodbury import (
-    ActNorm,
-    Chain,
-    EmergingConvolution,
-    LowRankChain,
-    LowRankTransform,
-    MaCowUnit,
-    MEWoodburyTransform,
-    Multiscale,
-    PeriodicConvolution,
-    SplineCoupling,
-    SplitPrior,
-    Squeeze,
-    TopPrior,
-    WoodburyTransform,
-)
-from nflows_woodbury.config import COUPLINGS, MIXINGS
+from nflows_woodbury import transforms
+from nflows_woodbury.config import COUPLINGS, LOW_RANK, MIXINGS
 from nflows_woodbury.linalg.low_rank import STARTS
 from nflows_woodbury.transforms.base import LinearTransform
+from nflows_woodbury.transforms.emerging import CORNERS
+from nflows_woodbury.transforms.macow import DIRECTIONS
+
+Shape = tuple[int, ...]
+Settings = dict[str, Any]
 
 CONTEXT_FEATURES = 3
+HIDDEN = 6  # channels in the networks of couplings
 
 
 @dataclass(frozen=True)
 class Case:
-    """One transform at one setting."""
+    """One transform at one setting, and inputs for it; the repr is Python that makes it again."""
 
-    name: str
-    make: Callable[[], Transform]
-    shape: tuple[int, ...]  # of one input
+    name: str  # in LAYERS
+    shape: Shape  # of one input
+    settings: Settings = field(default_factory=dict)  # of the constructor
+    ranks: tuple[int, ...] = (2, 3)  # where there are factors: of the channels, and of the pixels or rows and columns
+    context: str | None = None  # None, "vector" or "map"
+    spread: float = 0.2  # how far parameters are from their start; at 1 what is added is as large as a random start
+    scale: float = 1.0  # standard deviation of the inputs
+    batch: int = 2
+    dtype: str = "float64"
+    layout: str = "contiguous"  # of the inputs in memory, a name in drawing.LAYOUTS
+    seed: int = 0
 
     def __str__(self) -> str:
-        return f"{self.name}-{'x'.join(map(str, self.shape))}"
+        changed = [*self.settings.values(), *([self.ranks] if self.ranks != (2, 3) else [])]
+        return "-".join([self.name, *map(_plainly, changed), _plainly(self.shape)])
 
-    def build(self, dtype: torch.dtype = torch.float64, seed: int = 0) -> Transform:
-        """The transform in eval mode, moved off its start, so that every parameter acts."""
-        torch.manual_seed(seed)
-        transform = self.make().to(dtype).eval()
-        with torch.no_grad():
-            for parameter in transform.parameters():
-                spread = 0.2 / max(parameter.shape[0], 1) ** 0.5 if parameter.dim() > 1 else 0.1
-                parameter += spread * torch.randn(parameter.shape)  # the same values in every dtype
-        return transform
+    def make(self) -> Transform:
+        """The transform at its start, drawn from torch's global generator."""
+        return LAYERS[self.name].make(self)
 
-    def inputs(self, dtype: torch.dtype = torch.float64, batch: int = 2, seed: int = 1) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        return torch.randn((batch, *self.shape), dtype=torch.float64, generator=generator).to(dtype)
+    def build(self, dtype: torch.dtype | None = None, seed: int | None = None) -> Transform:
+        """The transform in eval mode, moved off its start, so that every parameter acts; the same in every dtype."""
+        torch.manual_seed(self.seed if seed is None else seed)
+        return move(self.make(), self.spread).eval().to(dtype or getattr(torch, self.dtype))
+
+    def inputs(self, dtype: torch.dtype | None = None, batch: int | None = None, seed: int = 1) -> Tensor:
+        size = (self.batch if batch is None else batch, *self.shape)
+        return (self.scale * self._randn(size, seed)).to(dtype or getattr(torch, self.dtype))
+
+    def contexts(self, dtype: torch.dtype | None = None, batch: int | None = None, seed: int = 2) -> Tensor | None:
+        if self.context is None:
+            return None
+        pixels = self.shape[1:] if self.context == "map" else ()
+        size = (self.batch if batch is None else batch, CONTEXT_FEATURES, *pixels)
+        return self._randn(size, seed).to(dtype or getattr(torch, self.dtype))
+
+    def _randn(self, size: Shape, seed: int) -> Tensor:
+        return torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(self.seed + seed))
+
+    def draw(self, dtype: torch.dtype | None = None) -> tuple[Transform, Tensor, Tensor | None]:
+        """The transform, its inputs and its context."""
+        return self.build(dtype), self.inputs(dtype), self.contexts(dtype)
+
+    @property
+    def features(self) -> int | None:
+        """What constructors call ``context_features``."""
+        return CONTEXT_FEATURES if self.context else None
 
     @property
     def linear(self) -> bool:
         return is_linear(self.make())
 
 
+def _plainly(value: object) -> str:
+    """3x5 for (3, 5), in the names of cases."""
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def is_linear(transform: Transform) -> bool:
     """Whether a transform is a linear layer, or a chain of such."""
-    if isinstance(transform, Chain):
+    if isinstance(transform, transforms.Chain):
         return all(map(is_linear, transform))
-    return isinstance(transform, LinearTransform | Squeeze)
+    return isinstance(transform, LinearTransform | transforms.Squeeze)
 
 
-def dense_jacobian(transform: Transform, inputs: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
+def move(module: Any, spread: float) -> Any:
+    """Add noise to all parameters, of standard deviation ``spread`` over the root of the fan-in."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            fan_in = parameter[0].numel() if parameter.dim() > 1 else 4
+            parameter += spread / fan_in**0.5 * torch.randn(parameter.shape)
+    return module
+
+
+def dense_jacobian(transform: Transform, inputs: Tensor, context: Tensor | None = None) -> Tensor:
     """The Jacobian of one input (1, ...) as a (D, D) matrix, by autograd."""
     size = prod(inputs.shape)
     jacobian = torch.autograd.functional.jacobian(lambda x: transform(x, context)[0], inputs)
     return jacobian.reshape(size, size)
 
 
-# Odd sizes, one channel, h != w, one row, one pixel. Few pixels: the laws take dense Jacobians.
-MIXING_SHAPES = [(4, 4, 4), (1, 5, 3), (7, 3, 5), (3, 1, 6), (5, 1, 1), (12, 4, 2)]
+# --- the layers
+
+# Odd sizes, one channel, h != w, one row, one pixel. Few pixels: the laws take dense Jacobians. Sizes that a layer
+# refuses with a ValueError, such as an image smaller than its kernel, are left out.
+SHAPES = [(4, 4, 4), (1, 5, 3), (7, 3, 5), (3, 1, 6), (5, 1, 1), (12, 4, 2)]
 COUPLING_SHAPES = [(4, 4, 4), (2, 5, 3), (7, 3, 2)]
+AXES = [(0,), (1,), (2,), (0, 1), (1, 2), (0, 1, 2)]
+PAIRS = [(first, second) for first, second in product(AXES, AXES) if first[-1] < second[0]]
+
+
+class Layer(NamedTuple):
+    """How a case becomes a transform, the values of its settings, and the shapes that laws are checked at."""
+
+    make: Callable[[Case], Transform]
+    choices: Mapping[str, Sequence[Any]] = MappingProxyType({})
+    shapes: Sequence[Shape] = SHAPES
+    conditional: bool = False  # takes context
+
+
+def _mixing(name: str) -> Layer:
+    starts = {"init": ["default", *STARTS]} if name in LOW_RANK else {}
+
+    def make(case: Case) -> Transform:
+        settings = {key: value for key, value in case.settings.items() if value != "default"}
+        return partial(MIXINGS[name](*case.ranks), **settings)(case.shape)
+
+    return Layer(make, starts)
+
+
+def _plain(constructor: Callable[..., Transform], shapes: Sequence[Shape] = SHAPES, **choices: Sequence[Any]) -> Layer:
+    """What takes its shape alone."""
+    return Layer(lambda case: constructor(case.shape, **case.settings), choices, shapes)
+
+
+def _conditional(constructor: Callable[..., Transform], *args: Any, **choices: Sequence[Any]) -> Layer:
+    """What takes context after its shape and ``args``."""
+
+    def make(case: Case) -> Transform:
+        return constructor(case.shape, *args, context_features=case.features, **case.settings)
+
+    return Layer(make, choices, COUPLING_SHAPES, conditional=True)
+
+
+def _low_rank(case: Case) -> Transform:
+    return transforms.LowRankTransform(case.shape, rank=case.ranks[0], **case.settings)
+
+
+def _groups(case: Case) -> Transform:
+    """A chain of an update for each group of axes."""
+    groups, *start = case.settings.values()
+    ranks = [*case.ranks, *case.ranks[-1:]]
+    return transforms.LowRankChain(
+        transforms.LowRankTransform(case.shape, axes, rank, *start) for axes, rank in zip(groups, ranks, strict=False)
+    )
+
+
+def _chain(kind: type[transforms.Chain], case: Case) -> Transform:
+    """A chain with an empty one in it."""
+    parts = [transforms.ActNorm(case.shape[0]), transforms.InvertibleConv1x1(case.shape), transforms.Chain()]
+    return kind([*parts, transforms.TopPrior(case.shape, context_features=case.features)])
+
+
+def _multiscale(case: Case) -> Transform:
+    c, h, w = case.shape
+    prior = transforms.SplitPrior(case.shape, context_features=case.features)
+    kept = (c - c // 2, h, w)
+    return transforms.Multiscale([prior, transforms.ActNorm(kept[0])], [case.shape, kept])
+
+
+def _squeeze(case: Case) -> Transform:
+    return _called([transforms.Squeeze(**case.settings)], case.shape)[0]
+
+
+def _squeezed_chain(case: Case) -> Transform:
+    c, h, w = 4 * case.shape[0], case.shape[1] // 2, case.shape[2] // 2
+    return _called([transforms.Squeeze(), transforms.ActNorm(c), transforms.SplitPrior((c, h, w))], case.shape)
+
+
+def _squeezed_levels(case: Case) -> Transform:
+    c, h, w = case.shape
+    _called([transforms.Squeeze(4)], case.shape)
+    shapes = [(4 * c, h // 2, w // 2), (8 * c, h // 4, w // 4)]
+    return transforms.Multiscale([transforms.Squeeze(), transforms.Squeeze()], shapes)
+
+
+def _called(parts: list[Transform], shape: Shape) -> Transform:
+    """A chain that has refused, with a ValueError, a size that one of its parts refuses when called."""
+    chain = transforms.Chain(parts)
+    chain(torch.zeros(1, *shape))
+    return chain
+
+
+#: name -> layer. A new one without a name in ``nflows_woodbury.config`` is one line here
+LAYERS: dict[str, Layer] = {
+    **{name: _mixing(name) for name in MIXINGS},
+    **{name: _conditional(COUPLINGS[name], HIDDEN) for name in COUPLINGS},
+    "low-rank": Layer(_low_rank, {"axes": AXES, "init": [*STARTS]}),
+    "low-rank-chain": Layer(_groups, {"groups": PAIRS, "init": [*STARTS]}, [(4, 3, 5)]),
+    "autoregressive": _plain(transforms.AutoregressiveConvolution, kernel_size=[2, 1, 3], corner=[*CORNERS]),
+    "emerging-window": _plain(transforms.EmergingConvolution, [(2, 5, 6)], kernel_size=[1, 5]),
+    "periodic-window": _plain(transforms.PeriodicConvolution, [(2, 5, 6)], kernel_size=[1, 2, 4, 5]),
+    "masked-conv": _conditional(
+        transforms.MaskedConvCoupling, HIDDEN, kernel_size=[(2, 3), (1, 1), (3, 5)], direction=[*DIRECTIONS]
+    ),
+    "macow-window": _conditional(transforms.MaCowUnit, HIDDEN, kernel_size=[(3, 5), (1, 1)]),
+    "spline-bins": _conditional(transforms.SplineCoupling, HIDDEN, num_bins=[8, 2, 3], tail_bound=[3.0, 0.5]),
+    "actnorm": Layer(lambda case: transforms.ActNorm(case.shape[0])),
+    "squeeze": Layer(_squeeze, {"factor": [2, 1, 3]}, [(2, 6, 6), (3, 4, 6)]),
+    "split-prior": _conditional(transforms.SplitPrior),
+    "top-prior": _conditional(transforms.TopPrior),
+    "chain": Layer(partial(_chain, transforms.Chain), {}, COUPLING_SHAPES, conditional=True),
+    "chain-empty": Layer(lambda case: transforms.Chain(), {}, [(2, 3, 1)]),
+    "chain-squeezed": Layer(_squeezed_chain, {}, [(3, 4, 4)]),
+    "reversible": Layer(partial(_chain, transforms.Reversible), {}, COUPLING_SHAPES, conditional=True),
+    "multiscale": Layer(_multiscale, {}, COUPLING_SHAPES, conditional=True),
+    "multiscale-squeezed": Layer(_squeezed_levels, {}, [(3, 4, 4)]),
+}
+
+
+# --- the cases
 
 # What is no image: vectors, sequences (c, t) and volumes (c, t, h, w), with groups at the start, in the middle, at the
 # end, and all; and for each a pattern of groups that covers the axes, as Woodbury's covers those of an image.
@@ -91,61 +246,38 @@ GROUPS = {
     (4, 6): [(0,), (1,), (0, 1)],
     (2, 3, 2, 3): [(0,), (1,), (3,), (0, 1), (1, 2), (2, 3), (1, 2, 3), (0, 1, 2, 3)],
 }
-PATTERNS = {(9,): [(0,)], (4, 6): [(0,), (1,)], (2, 3, 2, 3): [(0,), (1,), (2, 3)]}
+PATTERNS = {(9,): ((0,),), (4, 6): ((0,), (1,)), (2, 3, 2, 3): ((0,), (1,), (2, 3))}
 
 
-def _rank_cases() -> Iterator[Case]:
-    """Ranks 1, n and above n, along every axis: the paper's own settings go above n."""
-    shape = (4, 3, 5)
-    for rank in (1, 2, 3, 5, 8, 20):
-        for axes in ((0,), (1,), (2,), (1, 2), (0, 1), (0, 1, 2)):
-            yield Case(f"low-rank-{rank}-{axes}", partial(LowRankTransform, shape, axes, rank), shape)
-    for init in STARTS:
-        for ranks in ((1, 1), (4, 15), (9, 18)):
-            yield Case(f"woodbury-{init}-{ranks}", partial(WoodburyTransform, shape, ranks, init), shape)
-        for ranks in ((1, 1, 1), (4, 3, 5), (9, 16, 7)):
-            yield Case(f"me-woodbury-{init}-{ranks}", partial(MEWoodburyTransform, shape, ranks, init), shape)
-    yield Case("periodic-5", partial(PeriodicConvolution, (2, 5, 6), 5), (2, 5, 6))
-    yield Case("emerging-5", partial(EmergingConvolution, (2, 5, 6), 5), (2, 5, 6))
-    yield Case("macow-3x5", partial(MaCowUnit, (2, 4, 5), 6, (3, 5)), (2, 4, 5))
-    yield Case("spline-8", partial(SplineCoupling, (4, 3, 2), 6, 8, 2.0), (4, 3, 2))
-    for other, groups in GROUPS.items():
-        for axes in groups:
-            yield Case(f"low-rank-{axes}", partial(LowRankTransform, other, axes, 2), other)
-        parts = [partial(LowRankTransform, other, axes, 3) for axes in PATTERNS[other]]
-        yield Case("groups", lambda parts=parts: LowRankChain([part() for part in parts]), other)
-
-
-def _named_cases() -> Iterator[Case]:
-    for name, mixing in MIXINGS.items():
-        for shape in MIXING_SHAPES:
-            if _fits(mixing(2, 3), shape):
-                yield Case(name, partial(mixing(2, 3), shape), shape)
-    for name, coupling in COUPLINGS.items():
-        for shape in COUPLING_SHAPES:
-            if _fits(partial(coupling, hidden_channels=6), shape):
-                yield Case(name, partial(coupling, shape, 6), shape)
-
-
-def _fits(part: Callable[[tuple[int, int, int]], Transform], shape: tuple[int, int, int]) -> bool:
-    """Whether a layer takes a size; it may refuse one, such as an image smaller than its kernel, with a ValueError."""
+def fits(case: Case) -> bool:
+    """Whether a layer takes a size and context; it may refuse a size with a ValueError."""
     try:
-        part(shape)
+        case.make()
     except ValueError:
         return False
     return True
 
 
-def _structure_cases() -> Iterator[Case]:
-    yield Case("actnorm", partial(ActNorm, 3), (3, 4, 5))
-    yield Case("actnorm-one-channel", partial(ActNorm, 1), (1, 2, 3))
-    yield Case("squeeze", Squeeze, (3, 4, 6))
-    yield Case("squeeze-3", partial(Squeeze, 3), (2, 3, 6))
-    yield Case("split-prior", partial(SplitPrior, (5, 3, 2)), (5, 3, 2))
-    yield Case("top-prior", partial(TopPrior, (3, 4, 2)), (3, 4, 2))
-    yield Case("chain-empty", Chain, (2, 3))
-    yield Case("chain", lambda: Chain([Squeeze(), ActNorm(12), SplitPrior((12, 2, 2))]), (3, 4, 4))
-    yield Case("multiscale", lambda: Multiscale([Squeeze(), Squeeze()], [(12, 2, 2), (24, 1, 1)]), (3, 4, 4))
+def cases_of(name: str) -> Iterator[Case]:
+    """The first shape with every value of each setting, and the other shapes with the first values."""
+    _, choices, shapes, _ = LAYERS[name]
+    for i in range(max(map(len, choices.values()), default=1)):
+        yield Case(name, shapes[0], {key: values[i % len(values)] for key, values in choices.items()})
+    for shape in shapes[1:]:
+        yield Case(name, shape, {key: values[0] for key, values in choices.items()})
 
 
-CASES = [*_named_cases(), *_rank_cases(), *_structure_cases()]
+def rank_cases() -> Iterator[Case]:
+    """Ranks 1, n and above n, along every axis and of any shape: the paper's own settings go above n."""
+    for rank, axes in product((1, 20), AXES):
+        yield Case("low-rank", (4, 3, 5), {"axes": axes}, (rank,))
+    for ranks in ((1, 1), (4, 15), (9, 18)):
+        yield Case("woodbury", (4, 3, 5), {}, ranks)
+        yield Case("me-woodbury", (4, 3, 5), {}, ranks)
+    for shape, groups in GROUPS.items():
+        yield from (Case("low-rank", shape, {"axes": axes}, (rank,)) for axes, rank in product(groups, (2, 40)))
+        yield Case("low-rank-chain", shape, {"groups": PATTERNS[shape]}, (3, 3))
+
+
+CASES = [*(case for name in LAYERS for case in cases_of(name) if fits(case)), *rank_cases()]
+QUICK = [next(case for case in CASES if case.name == name) for name in LAYERS]

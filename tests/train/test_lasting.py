@@ -44,7 +44,7 @@ class Weights(pl.Callback):
 
 
 def test_twenty_killed_runs_end_as_the_run_that_nothing_killed() -> None:
-    script = Path(__file__).with_name("killed_runs.py")
+    script = Path(__file__).parents[1] / "helpers" / "killed_runs.py"
     done = subprocess.run([sys.executable, "-W", "ignore", str(script), "--runs", "20"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

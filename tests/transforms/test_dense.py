@@ -1,93 +1,86 @@
-"""Every linear layer against the same map as a dense float64 matrix, built and solved with scipy.
+"""Every linear layer against the same map as a dense float64 matrix, solved with scipy: values and gradients.
 
-Layers that are not linear, or permutations, stand against their formulas written plainly.
+Layers that are not linear stand against their formulas written plainly.
 """
 
 from __future__ import annotations
 
-from functools import reduce
 from itertools import permutations
-from math import prod
 
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from registry import GROUPS, PATTERNS, Case
+from laws import at
+from nflows.transforms.base import Transform
+from registry import CASES, PATTERNS, Case, move
+from torch import Tensor
 from torch.nn import functional as F
+from twins import dense, has_twin
 
 from nflows_woodbury import (
     ActNorm,
-    AffineCoupling,
     Chain,
     InvertibleConv1x1,
-    LowRankChain,
-    LowRankTransform,
     MEWoodburyTransform,
     Multiscale,
     SplitPrior,
     Squeeze,
-    TopPrior,
     WoodburyTransform,
+    transforms,
 )
 from nflows_woodbury.linalg import low_rank
 
-SHAPES = [(4, 3, 5), (1, 5, 3), (6, 1, 4), (3, 4, 1), (9, 2, 2)]
+TWINNED = [case for case in CASES if has_twin(case.make())]
+each_twinned = at(TWINNED)
 
 
-def update(layer: LowRankTransform) -> np.ndarray:
-    """``I + U V`` as a matrix."""
-    return np.eye(layer.size) + layer.U.detach().numpy() @ layer.V.detach().numpy()
+def dense_and_offset(transform: Transform, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The matrix and what is added, the image of zero."""
+    return dense(transform, shape), transform(torch.zeros(1, *shape, dtype=torch.float64))[0].flatten()
 
 
-def woodbury(layer: WoodburyTransform, shape: tuple[int, int, int]) -> np.ndarray:
-    """``y = A x B`` on a c x s matrix is ``kron(A, B^T)`` on its entries, row by row."""
-    channels, pixels = map(update, layer)
-    return np.kron(channels, pixels.T)
-
-
-def me_woodbury(layer: MEWoodburyTransform, shape: tuple[int, int, int]) -> np.ndarray:
-    channels, rows, columns = map(update, layer)
-    return np.kron(channels, np.kron(rows.T, columns.T))
-
-
-def conv1x1(layer: InvertibleConv1x1, shape: tuple[int, int, int]) -> np.ndarray:
-    weight, _ = layer.matrix()
-    return np.kron(weight.detach().numpy(), np.eye(shape[1] * shape[2]))
-
-
-def actnorm(layer: ActNorm, shape: tuple[int, int, int]) -> np.ndarray:
-    return np.kron(np.diag(layer.log_scale.detach().exp().numpy()), np.eye(shape[1] * shape[2]))
-
-
-TWINS = {
-    "woodbury": (lambda s: WoodburyTransform(s, (2, 3)), woodbury),
-    "woodbury-over-rank": (lambda s: WoodburyTransform(s, (11, 30)), woodbury),
-    "me-woodbury": (lambda s: MEWoodburyTransform(s, (2, 1, 3)), me_woodbury),
-    "me-woodbury-over-rank": (lambda s: MEWoodburyTransform(s, (10, 16, 16)), me_woodbury),
-    "conv1x1": (InvertibleConv1x1, conv1x1),
-    "conv1x1-plu": (lambda s: InvertibleConv1x1(s, "plu"), conv1x1),
-    "actnorm": (lambda s: ActNorm(s[0]), actnorm),
-}
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", TWINS)
-def test_agrees_with_its_dense_twin(name: str, shape: tuple[int, int, int]) -> None:
-    make, dense = TWINS[name]
-    case = Case(name, lambda: make(shape), shape)
+@each_twinned
+def test_agrees_with_its_dense_twin(case: Case) -> None:
     layer, inputs = case.build(), case.inputs(batch=3)
-    matrix = dense(layer, shape)
     with torch.no_grad():
-        offset = layer(torch.zeros(1, *shape, dtype=torch.float64))[0].flatten().numpy()
+        matrix, offset = (values.numpy() for values in dense_and_offset(layer, case.shape))
         outputs, logabsdet = layer(inputs)
-        back, inverse_logabsdet = layer.inverse(inputs)
-    flat = inputs.flatten(1).numpy()
-    np.testing.assert_allclose(outputs.flatten(1).numpy(), flat @ matrix.T + offset, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(back.flatten(1).numpy(), scipy.linalg.solve(matrix, (flat - offset).T).T, atol=1e-10)
-    sign_and_log = np.log(abs(scipy.linalg.lu(matrix)[2].diagonal())).sum()
-    np.testing.assert_allclose(logabsdet.numpy(), sign_and_log, rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(inverse_logabsdet.numpy(), -sign_and_log, rtol=1e-9, atol=1e-9)
+        back, inverse_logabsdet = layer.inverse(outputs)
+    flat, flat_outputs = inputs.flatten(1).numpy(), outputs.flatten(1).numpy()
+    np.testing.assert_allclose(flat_outputs, flat @ matrix.T + offset, rtol=0, atol=1e-12)
+    solved = scipy.linalg.solve(matrix, (flat_outputs - offset).T).T
+    np.testing.assert_allclose(back.flatten(1).numpy(), solved, atol=1e-10)
+    log_of_diagonal = np.log(abs(scipy.linalg.lu(matrix)[2].diagonal())).sum()
+    np.testing.assert_allclose(logabsdet.numpy(), log_of_diagonal, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(inverse_logabsdet.numpy(), -log_of_diagonal, rtol=1e-9, atol=1e-9)
+
+
+@each_twinned
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_has_the_gradients_of_its_dense_twin(case: Case, direction: str) -> None:
+    layer, inputs = case.build(), case.inputs(batch=3).requires_grad_()
+    matrix, offset = dense_and_offset(layer, case.shape)
+    if direction == "inverse":
+        inputs = layer(inputs)[0].detach().requires_grad_()
+        expected = torch.linalg.solve(matrix, (inputs.flatten(1) - offset).mT).mT
+    else:
+        expected = inputs.flatten(1) @ matrix.mT + offset
+    outputs, logabsdet = getattr(layer, direction)(inputs)
+    slow = torch.linalg.slogdet(matrix).logabsdet * (1 if direction == "forward" else -1)
+    weights = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    arguments = (inputs, *layer.parameters())
+    ours = torch.autograd.grad((outputs.flatten(1) * weights).sum() + logabsdet.sum(), arguments)
+    theirs = torch.autograd.grad((expected * weights).sum() + len(inputs) * slow, arguments)
+    torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-7)
+
+
+def test_every_public_linear_layer_has_a_twin() -> None:
+    assert {case.name for case in CASES if case.linear} == {case.name for case in TWINNED}
+    of_cases = {type(part) for case in TWINNED for part in case.make().modules()}
+    public = [getattr(transforms, name) for name in transforms.__all__]
+    linear = {part for part in public if isinstance(part, type) and issubclass(part, transforms.base.LinearTransform)}
+    assert linear <= of_cases
 
 
 @pytest.mark.parametrize("n, d", [(7, 3), (3, 7), (5, 5), (1, 1), (1, 4), (40, 2)])
@@ -114,7 +107,7 @@ def test_lowrank_functions_agree_with_dense_matrices_values_and_gradients(n: int
 
 
 def test_groups_of_axes_commute() -> None:
-    case = Case("", lambda: MEWoodburyTransform((4, 3, 5), (2, 2, 2), "paper"), (4, 3, 5))
+    case = Case("me-woodbury", (4, 3, 5), {"init": "paper"}, (2, 2))
     layer, inputs = case.build(), case.inputs()
     outputs = inputs
     for update_ in reversed(list(layer)):
@@ -122,43 +115,11 @@ def test_groups_of_axes_commute() -> None:
     torch.testing.assert_close(outputs, layer(inputs)[0], rtol=1e-12, atol=1e-12)
 
 
-def kronecker(layer: LowRankTransform) -> torch.Tensor:
-    """The layer as a matrix on all entries of its shape, with autograd to its factors."""
-    matrix = torch.eye(layer.size, dtype=torch.float64) + layer.U @ layer.V
-    sizes = (prod(layer.shape[: layer.axes[0]]), prod(layer.shape[layer.axes[-1] + 1 :]))
-    before, after = (torch.eye(size, dtype=torch.float64) for size in sizes)
-    return torch.kron(before, torch.kron(matrix if layer.axes[0] == 0 else matrix.mT.contiguous(), after))
-
-
-@pytest.mark.parametrize("rank", [2, 40])
-@pytest.mark.parametrize("shape, axes", [(shape, axes) for shape, groups in GROUPS.items() for axes in groups], ids=str)
-def test_groups_of_axes_of_any_shape_are_kronecker_products(
-    shape: tuple[int, ...], axes: tuple[int, ...], rank: int
-) -> None:
-    case = Case("", lambda: LowRankTransform(shape, axes, rank), shape)
-    layer, inputs = case.build(), case.inputs(batch=3).requires_grad_()
-    matrix, flat = kronecker(layer), inputs.flatten(1)
-    logabsdet = torch.linalg.slogdet(matrix).logabsdet
-    pairs = [
-        (layer(inputs), (flat @ matrix.mT, logabsdet)),
-        (layer.inverse(inputs), (torch.linalg.solve(matrix, flat.mT).mT, -logabsdet)),
-    ]
-    for (outputs, fast), (expected, slow) in pairs:
-        torch.testing.assert_close(outputs.flatten(1), expected, rtol=1e-9, atol=1e-9)
-        torch.testing.assert_close(fast, slow.expand(3), rtol=1e-9, atol=1e-9)
-        weights, arguments = torch.randn(3, matrix.shape[0], dtype=torch.float64), (layer.U, layer.V, inputs)
-        ours = torch.autograd.grad((outputs.flatten(1) * weights).sum() + fast.sum(), arguments, retain_graph=True)
-        dense = torch.autograd.grad((expected * weights).sum() + 3 * slow, arguments, retain_graph=True)
-        for gradient, dense_one in zip(ours, dense, strict=True):
-            torch.testing.assert_close(gradient, dense_one, rtol=1e-7, atol=1e-7)
-
-
 @pytest.mark.parametrize("shape", PATTERNS, ids=str)
 def test_groups_that_cover_the_axes_are_one_kronecker_product_in_any_order(shape: tuple[int, ...]) -> None:
-    case = Case("", lambda: LowRankChain(LowRankTransform(shape, axes, 2) for axes in PATTERNS[shape]), shape)
+    case = Case("low-rank-chain", shape, {"groups": PATTERNS[shape]}, (2, 2))
     chain, inputs = case.build(), case.inputs()
-    first, *others = (torch.from_numpy(update(layer)) for layer in chain)
-    matrix = reduce(torch.kron, [first, *(other.mT.contiguous() for other in others)])
+    matrix = dense(chain, shape)
     for layers in [chain, *map(Chain, permutations(chain))]:
         outputs, logabsdet = layers(inputs)
         torch.testing.assert_close(outputs.flatten(1), inputs.flatten(1) @ matrix.mT, rtol=1e-12, atol=1e-12)
@@ -213,7 +174,7 @@ def test_layers_start_as_the_maps_that_they_say() -> None:
         (WoodburyTransform((9, 4, 4), (3, 6)), 0.3),
         (MEWoodburyTransform((9, 4, 4), (3, 6, 6)), 1.0),
     ]:
-        channels, *others = map(update, layer)
+        channels, *others = (np.eye(part.size) + (part.U @ part.V).detach().numpy() for part in layer)
         np.testing.assert_allclose(channels @ channels.T, np.eye(9), atol=1e-5)
         assert round(np.trace(channels)) == 9 - 2 * 3
         for other, part in zip(others, list(layer)[1:], strict=True):
@@ -223,7 +184,7 @@ def test_layers_start_as_the_maps_that_they_say() -> None:
 
 @pytest.mark.parametrize("channels", [2, 4, 7])
 def test_affine_coupling_is_its_formula_and_bounds_its_scale(channels: int) -> None:
-    case = Case("", lambda: AffineCoupling((channels, 3, 2), 6), (channels, 3, 2))
+    case = Case("affine", (channels, 3, 2))
     coupling, inputs = case.build(), case.inputs(batch=3)
     given, values = inputs.split([channels - channels // 2, channels // 2], 1)
     for size in (1, 200):
@@ -237,12 +198,13 @@ def test_affine_coupling_is_its_formula_and_bounds_its_scale(channels: int) -> N
     assert raw.abs().max() > 4
 
 
-@pytest.mark.parametrize("prior", [SplitPrior, TopPrior])
-def test_priors_have_the_density_of_the_gaussian_that_they_stand_for(prior: type[SplitPrior | TopPrior]) -> None:
-    case = Case("", lambda: prior((5, 3, 2)), (5, 3, 2))
+@pytest.mark.parametrize("name", ["split-prior", "top-prior"])
+def test_priors_have_the_density_of_the_gaussian_that_they_stand_for(name: str) -> None:
+    case = Case(name, (5, 3, 2))
     layer, inputs = case.build(), case.inputs(batch=3)
-    given, values = inputs.split([3, 2], 1) if prior is SplitPrior else (inputs[:, :0], inputs)
-    mean, log_scale = layer.conv(given).chunk(2, 1) if prior is SplitPrior else (layer.mean, layer.log_scale)
+    splits = isinstance(layer, SplitPrior)
+    given, values = inputs.split([3, 2], 1) if splits else (inputs[:, :0], inputs)
+    mean, log_scale = layer.conv(given).chunk(2, 1) if splits else (layer.mean, layer.log_scale)
     outputs, logabsdet = layer(inputs)
     noise, normal = outputs[:, given.shape[1] :], torch.distributions.Normal
     expected = normal(mean, log_scale.exp()).log_prob(values).flatten(1).sum(1)
@@ -260,8 +222,9 @@ def test_multiscale_keeps_the_first_half_and_emits_the_second_the_finest_first()
     def levels() -> list[Chain]:
         return [Chain([Squeeze(), ActNorm(channels)]) for channels in (12, 24, 48)]
 
-    case = Case("", lambda: Multiscale(levels(), [(12, 4, 4), (24, 2, 2), (48, 1, 1)]), (3, 8, 8))
-    multiscale, hidden = case.build(), case.inputs()
+    torch.manual_seed(0)
+    multiscale = move(Multiscale(levels(), [(12, 4, 4), (24, 2, 2), (48, 1, 1)]), 0.2).double()
+    hidden = inputs = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     noise, logabsdet = multiscale(hidden)
     expected, total = [], torch.zeros(2, dtype=torch.float64)
     for level in multiscale.levels:
@@ -272,5 +235,5 @@ def test_multiscale_keeps_the_first_half_and_emits_the_second_the_finest_first()
     assert torch.equal(noise, torch.cat([latents.flatten(1) for latents in expected], 1))
     torch.testing.assert_close(logabsdet, total)
     back, inverse_logabsdet = multiscale.inverse(noise)
-    torch.testing.assert_close(back, case.inputs())
+    torch.testing.assert_close(back, inputs)
     torch.testing.assert_close(inverse_logabsdet, -total)

@@ -5,25 +5,16 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-from functools import partial
+from dataclasses import replace
 
 import pytest
 import torch
-from registry import CASES, CONTEXT_FEATURES, COUPLING_SHAPES, Case, dense_jacobian
+from laws import at, each_case, relative
+from registry import CONTEXT_FEATURES, LAYERS, QUICK, Case, dense_jacobian
 
-from nflows_woodbury import LowRankTransform, MEWoodburyTransform, SplitPrior, WoodburyTransform
-from nflows_woodbury.config import COUPLINGS, DEQUANTIZERS, MIXINGS
+from nflows_woodbury import LowRankTransform
+from nflows_woodbury.config import COUPLINGS, DEQUANTIZERS, LOW_RANK, MIXINGS
 from nflows_woodbury.linalg import low_rank
-
-each_case = pytest.mark.parametrize("case", CASES, ids=str)
-
-
-def relative(actual: torch.Tensor, expected: torch.Tensor) -> float:
-    """Largest error relative to the largest expected value; absolute where that is below 1."""
-    if not expected.numel():
-        return 0.0
-    actual, expected = actual.detach(), expected.detach()
-    return float((actual - expected).abs().max() / expected.abs().max().clamp_min(1))
 
 
 @each_case
@@ -134,10 +125,7 @@ def test_copies_and_pickles_and_state_dicts_are_the_same_transform(case: Case) -
     torch.save(transform.state_dict(), buffer)
     buffer.seek(0)
     fresh.load_state_dict(torch.load(buffer, weights_only=True))
-    copies = [copy.deepcopy(transform), fresh]
-    if "<lambda>" not in repr(case.make):
-        copies.append(pickle.loads(pickle.dumps(transform)))
-    for other in copies:
+    for other in (copy.deepcopy(transform), fresh, pickle.loads(pickle.dumps(transform))):
         assert torch.equal(other(inputs)[0], outputs) and torch.equal(other(inputs)[1], logabsdet)
 
 
@@ -182,23 +170,19 @@ def test_integer_inputs_are_refused_by_layers_with_parameters(case: Case) -> Non
         assert transform(images)[0].dtype == torch.uint8
 
 
-@pytest.mark.parametrize("name", COUPLINGS)
-@pytest.mark.parametrize("spatial", [False, True], ids=["vector", "map"])
-def test_couplings_depend_on_their_context(name: str, spatial: bool) -> None:
-    shape = COUPLING_SHAPES[0]
-    case = Case(name, lambda: COUPLINGS[name](shape, 6, context_features=CONTEXT_FEATURES), shape)
-    transform, inputs = case.build(), case.inputs()
-    size = (2, CONTEXT_FEATURES, *shape[1:]) if spatial else (2, CONTEXT_FEATURES)
-    context = torch.randn(size, dtype=torch.float64)
-    outputs, logabsdet = transform(inputs, context)
-    assert relative(transform.inverse(outputs, context)[0], inputs) < 1e-9
-    assert not torch.allclose(transform(inputs, -context)[0], outputs)
-    jacobians = [dense_jacobian(transform, inputs[i : i + 1], context[i : i + 1]) for i in range(2)]
+@pytest.mark.parametrize("context", ["vector", "map"])
+@at(case for case in QUICK if LAYERS[case.name].conditional)
+def test_conditional_layers_depend_on_their_context(case: Case, context: str) -> None:
+    transform, inputs, given = replace(case, context=context).draw()
+    outputs, logabsdet = transform(inputs, given)
+    assert relative(transform.inverse(outputs, given)[0], inputs) < 1e-9
+    assert not torch.allclose(transform(inputs, -given)[0], outputs)
+    jacobians = [dense_jacobian(transform, inputs[i : i + 1], given[i : i + 1]) for i in range(2)]
     assert relative(logabsdet, torch.stack([torch.linalg.slogdet(j).logabsdet for j in jacobians])) < 1e-9
     with pytest.raises(ValueError, match="context must be given"):
         transform(inputs)
     with pytest.raises(ValueError, match="context must have shape"):
-        transform(inputs, context[:, :2])
+        transform(inputs, given[:, :2])
 
 
 @pytest.mark.parametrize("shape", [(12, 16, 16), (48, 4, 4), (24, 15, 9), (96, 32, 32)], ids=str)
@@ -213,21 +197,22 @@ def test_mixings_start_well_conditioned_at_the_sizes_of_a_model(name: str, shape
         torch.testing.assert_close(back, inputs, atol=tolerance, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["conv1x1", "conv1x1-plu", "emerging", "periodic", *COUPLINGS, "split-prior"])
-def test_layers_that_do_not_depend_on_height_and_width_take_any(name: str) -> None:
-    parts = {n: mixing(2, 3) for n, mixing in MIXINGS.items()} | {"split-prior": SplitPrior}
-    parts |= {n: partial(coupling, hidden_channels=6) for n, coupling in COUPLINGS.items()}
-    transform = Case(name, partial(parts[name], (4, 6, 6)), (4, 6, 6)).build()
-    for size in ((6, 6), (3, 5), (8, 4)):
-        inputs = torch.randn(2, 4, *size, dtype=torch.float64)
-        outputs, logabsdet = transform(inputs)
-        assert outputs.shape == inputs.shape
-        assert relative(transform.inverse(outputs)[0], inputs) < 1e-9
-        expected = torch.linalg.slogdet(dense_jacobian(transform, inputs[:1])).logabsdet
-        assert relative(logabsdet[0], expected) < 1e-9
+ANY_SIZE = ["conv1x1", "conv1x1-plu", "emerging", "periodic", *COUPLINGS, "split-prior"]
 
 
-@each_case
+@pytest.mark.parametrize("size", [(6, 6), (3, 5), (8, 4)], ids=str)
+@at(case for case in QUICK if case.name in ANY_SIZE)
+def test_layers_that_do_not_depend_on_height_and_width_take_any(case: Case, size: tuple[int, int]) -> None:
+    transform = case.build()
+    inputs = torch.randn(2, case.shape[0], *size, dtype=torch.float64)
+    outputs, logabsdet = transform(inputs)
+    assert outputs.shape == inputs.shape
+    assert relative(transform.inverse(outputs)[0], inputs) < 1e-9
+    expected = torch.linalg.slogdet(dense_jacobian(transform, inputs[:1])).logabsdet
+    assert relative(logabsdet[0], expected) < 1e-9
+
+
+@at(case for case in QUICK if case.name != "reversible")  # it recomputes
 def test_traces_without_graph_breaks(case: Case) -> None:
     torch._dynamo.reset()
     transform, inputs = case.build(torch.float32), case.inputs(torch.float32)
@@ -238,16 +223,11 @@ def test_traces_without_graph_breaks(case: Case) -> None:
     assert relative(back, inputs) < (1e-5 if case.linear else 1e-3)
 
 
-@pytest.mark.parametrize(
-    "make",
-    [lambda s: WoodburyTransform(s, (4, 6)), lambda s: MEWoodburyTransform(s, (4, 6, 3))],
-    ids=["woodbury", "me-woodbury"],
-)
+@at(case for case in QUICK if case.name in LOW_RANK)
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
-def test_compiles_whole_with_gradients(make, direction: str) -> None:
+def test_compiles_whole_with_gradients(case: Case, direction: str) -> None:
     torch._dynamo.reset()
-    transform = Case("", lambda: make((6, 4, 5)), (6, 4, 5)).build(torch.float32)
-    inputs = torch.randn(3, 6, 4, 5)
+    transform, inputs = case.build(torch.float32), case.inputs(torch.float32)
     plain = getattr(transform, direction)
     results = []
     for call in (plain, torch.compile(plain, fullgraph=True)):

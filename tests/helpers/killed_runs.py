@@ -1,6 +1,6 @@
 """Kill training runs at random moments, resume them, and compare their ends with that of the run that nothing killed.
 
-Run it with: python tests/train/killed_runs.py --runs 50
+Run it with: python tests/helpers/killed_runs.py --runs 50
 It prints one JSON object. Runs are forks of this process, which has everything imported and runs no tensor operation
 itself, so that a run takes a second. A checkpoint is written every other step: many kills come while one is written.
 """
