@@ -23,7 +23,7 @@ from nflows_woodbury.transforms import (
     TopPrior,
     UniformDequantize,
 )
-from nflows_woodbury.transforms.chain import initialize
+from nflows_woodbury.transforms.initialization import initialize
 from nflows_woodbury.transforms.nets import channel_halves
 
 __all__ = ["ImageFlow", "image_flow"]
@@ -80,7 +80,7 @@ class ImageFlow(Flow):
     def initialize(self, images: Tensor, context: Tensor | None = None) -> None:
         """Start the layers that start from data (ActNorm) on a batch of uint8 images; once, before training."""
         self._check(images)
-        initialize(self._transform, images, self._embedding_net(context))
+        initialize(self, images, context)
 
     def transform_to_noise(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
         """Flat noise ``(B, c h w)`` of uint8 images; :meth:`transform_from_noise` goes back."""

@@ -10,73 +10,39 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import normflows
 import torch
 from nflows.transforms.base import Transform
 from torch import Tensor
 
+from nflows_woodbury import transforms
 from nflows_woodbury.checks import check_image_shape
-from nflows_woodbury.transforms import (
-    ActNorm,
-    AffineCoupling,
-    Chain,
-    EmergingConvolution,
-    InvertibleConv1x1,
-    MaCowUnit,
-    MEWoodburyTransform,
-    PeriodicConvolution,
-    SplineCoupling,
-    WoodburyTransform,
-)
+from nflows_woodbury.transforms import ActNorm, AffineCoupling, Chain, WoodburyTransform
+
+__all__ = ["NflowsAdapter", "NormflowsAdapter", "WoodburyGlowBlock", "register"]
+__all__ += ["EmergingConv", "InvertibleConv1x1", "MEWoodbury", "MaCow", "PeriodicConv", "SplineCoupling", "Woodbury"]
 
 Shape = tuple[int, int, int]
-
-#: name in normflows -> transform; the class of that name takes the transform's arguments
-LAYERS: dict[str, type[Transform]] = {
-    "EmergingConv": EmergingConvolution,
-    "InvertibleConv1x1": InvertibleConv1x1,
-    "MEWoodbury": MEWoodburyTransform,
-    "MaCow": MaCowUnit,
-    "PeriodicConv": PeriodicConvolution,
-    "SplineCoupling": SplineCoupling,
-    "Woodbury": WoodburyTransform,
-}
-
-#: what the examples of these classes take beside a shape
-_ARGUMENTS = {
-    "MEWoodbury": ", ranks=(4, 8, 8)",
-    "MaCow": ", hidden_channels=16",
-    "SplineCoupling": ", hidden_channels=16",
-    "Woodbury": ", ranks=(4, 8)",
-}
-
-__all__ = ["NflowsAdapter", "NormflowsAdapter", "WoodburyGlowBlock", "register", *LAYERS]
 
 
 class NormflowsAdapter(normflows.flows.Flow):
     """Any nflows ``Transform``, ours or nflows' own, as a normflows ``Flow``.
 
     ``forward`` is the transform's inverse (noise to data), ``inverse`` calls the transform (data to noise).
-    Layers that start from data start through :func:`nflows_woodbury.initialize`, called with the whole model:
-    ``initialize(model, images)``, or ``initialize(model, images, labels)`` for a class-conditional ``MultiscaleFlow``.
+    Layers that start from data start through :func:`nflows_woodbury.initialize`, called with the whole model.
 
     Args:
-        transform: the transform, kept as the attribute ``transform``.
+        transform: kept as the attribute ``transform``; TypeError for anything but an nflows ``Transform``.
 
-    Shapes:
-        those of the transform; log-dets ``(B,)``.
-
-    Raises:
-        TypeError: for anything but an nflows ``Transform``.
+    Shapes: those of the transform; log-dets ``(B,)``.
 
     >>> import torch
     >>> from nflows.transforms import PointwiseAffineTransform
     >>> flow = NormflowsAdapter(PointwiseAffineTransform(scale=2.0))
-    >>> data, log_det = flow(torch.ones(2, 1))
-    >>> data.flatten(), log_det
-    (tensor([0.5000, 0.5000]), tensor([-0.6931, -0.6931]))
+    >>> flow(torch.ones(2, 1))[1]
+    tensor([-0.6931, -0.6931])
     """
 
     def __init__(self, transform: Transform) -> None:
@@ -101,13 +67,10 @@ class NflowsAdapter(Transform):
     ``inverse`` have a parameter for it, ``context`` or ``y``; others do without, as nflows' own layers do.
 
     Args:
-        flow: the flow, kept as the attribute ``flow``. Density needs its inverse, which some flows lack.
+        flow: kept as the attribute ``flow``; TypeError for anything but a normflows ``Flow``. Density needs its
+            inverse, which some flows lack.
 
-    Shapes:
-        those of the flow; ``logabsdet`` ``(B,)``.
-
-    Raises:
-        TypeError: for anything but a normflows ``Flow``.
+    Shapes: those of the flow; ``logabsdet`` ``(B,)``.
 
     >>> import normflows, torch
     >>> squeeze = NflowsAdapter(normflows.flows.Squeeze())
@@ -134,38 +97,111 @@ class NflowsAdapter(Transform):
         return _with_log_det_per_row(inputs, self.flow(inputs, **keywords))
 
     def _keywords(self, name: str | None, context: Tensor | None) -> dict[str, Tensor]:
-        if name is None or context is None:
-            return {}
-        return {name: context}
+        return {} if name is None or context is None else {name: context}
+
+
+class Woodbury(NormflowsAdapter):
+    """:class:`~nflows_woodbury.transforms.woodbury.WoodburyTransform` as a normflows ``Flow``; the same arguments.
+
+    >>> Woodbury((12, 8, 8), ranks=(4, 8))(torch.randn(4, 12, 8, 8))[0].shape
+    torch.Size([4, 12, 8, 8])
+    """
+
+    @wraps(transforms.WoodburyTransform.__init__)  # type: ignore[misc]  # their signature
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(transforms.WoodburyTransform(*args, **kwargs))
+
+
+class MEWoodbury(NormflowsAdapter):
+    """:class:`~nflows_woodbury.transforms.woodbury.MEWoodburyTransform` as a normflows ``Flow``; the same arguments.
+
+    >>> MEWoodbury((12, 8, 8), ranks=(4, 8, 8))(torch.randn(4, 12, 8, 8))[0].shape
+    torch.Size([4, 12, 8, 8])
+    """
+
+    @wraps(transforms.MEWoodburyTransform.__init__)  # type: ignore[misc]  # their signature
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(transforms.MEWoodburyTransform(*args, **kwargs))
+
+
+class InvertibleConv1x1(NormflowsAdapter):
+    """:class:`~nflows_woodbury.transforms.conv1x1.InvertibleConv1x1` as a normflows ``Flow``; the same arguments.
+
+    >>> InvertibleConv1x1((12, 8, 8))(torch.randn(4, 12, 8, 8))[0].shape
+    torch.Size([4, 12, 8, 8])
+    """
+
+    @wraps(transforms.InvertibleConv1x1.__init__)  # type: ignore[misc]  # their signature
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(transforms.InvertibleConv1x1(*args, **kwargs))
+
+
+class EmergingConv(NormflowsAdapter):
+    """:class:`~nflows_woodbury.transforms.emerging.EmergingConvolution` as a normflows ``Flow``; the same arguments.
+
+    >>> EmergingConv((12, 8, 8))(torch.randn(4, 12, 8, 8))[0].shape
+    torch.Size([4, 12, 8, 8])
+    """
+
+    @wraps(transforms.EmergingConvolution.__init__)  # type: ignore[misc]  # their signature
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(transforms.EmergingConvolution(*args, **kwargs))
+
+
+class PeriodicConv(NormflowsAdapter):
+    """:class:`~nflows_woodbury.transforms.periodic.PeriodicConvolution` as a normflows ``Flow``; the same arguments.
+
+    >>> PeriodicConv((12, 8, 8))(torch.randn(4, 12, 8, 8))[0].shape
+    torch.Size([4, 12, 8, 8])
+    """
+
+    @wraps(transforms.PeriodicConvolution.__init__)  # type: ignore[misc]  # their signature
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(transforms.PeriodicConvolution(*args, **kwargs))
+
+
+class MaCow(NormflowsAdapter):
+    """:class:`~nflows_woodbury.transforms.macow.MaCowUnit` as a normflows ``Flow``; the same arguments.
+
+    >>> MaCow((12, 8, 8), hidden_channels=16)(torch.randn(4, 12, 8, 8))[0].shape
+    torch.Size([4, 12, 8, 8])
+    """
+
+    @wraps(transforms.MaCowUnit.__init__)  # type: ignore[misc]  # their signature
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(transforms.MaCowUnit(*args, **kwargs))
+
+
+class SplineCoupling(NormflowsAdapter):
+    """:class:`~nflows_woodbury.transforms.spline.SplineCoupling` as a normflows ``Flow``; the same arguments.
+
+    >>> SplineCoupling((12, 8, 8), hidden_channels=16)(torch.randn(4, 12, 8, 8))[0].shape
+    torch.Size([4, 12, 8, 8])
+    """
+
+    @wraps(transforms.SplineCoupling.__init__)  # type: ignore[misc]  # their signature
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(transforms.SplineCoupling(*args, **kwargs))
 
 
 class WoodburyGlowBlock(NormflowsAdapter):
     """A block that stands where normflows' ``GlowBlock`` does, with any mixing and coupling.
 
-    Data to noise it is ActNorm, then mixing, then coupling, as in ``GlowBlock``. ActNorm is the identity until
-    ``nflows_woodbury.initialize(model, images)``.
+    Data to noise: ActNorm, the identity until ``nflows_woodbury.initialize(model, images)``; mixing; coupling.
 
     Args:
-        shape: ``(c, h, w)`` at the block's level, where ``GlowBlock`` has only ``c``: mixing that reaches across pixels
-            depends on their number.
+        shape: ``(c, h, w)`` at the block's level.
         hidden_channels: of the coupling.
         mixing: ``(c, h, w) -> Transform``, such as ``partial(WoodburyTransform, ranks=(8, 16))``, the default.
         coupling: called as ``coupling(shape, hidden_channels, context_features=...)``, such as ``AffineCoupling``.
         context_features: features of the context that the coupling takes, or None to ignore context.
 
-    Shapes:
-        ``(B, c, h, w)`` both ways; log-dets ``(B,)``.
-
-    Raises:
-        ValueError, TypeError: for a bad shape or what the parts refuse.
+    Shapes: ``(B, c, h, w)`` both ways; log-dets ``(B,)``. Raises ValueError or TypeError for what the parts refuse.
 
     Reference: Lu and Huang, NeurIPS 2020, section 4; Kingma and Dhariwal, Glow, NeurIPS 2018, section 3.
 
-    >>> import torch
-    >>> block = WoodburyGlowBlock((12, 16, 16), hidden_channels=32)
-    >>> images, log_det = block(torch.randn(4, 12, 16, 16))
-    >>> images.shape, log_det.shape
-    (torch.Size([4, 12, 16, 16]), torch.Size([4]))
+    >>> WoodburyGlowBlock((12, 16, 16), hidden_channels=32)(torch.randn(4, 12, 16, 16))[0].shape
+    torch.Size([4, 12, 16, 16])
     """
 
     def __init__(
@@ -183,20 +219,20 @@ class WoodburyGlowBlock(NormflowsAdapter):
 
 
 def register() -> None:
-    """Put the named classes and :class:`WoodburyGlowBlock` into ``normflows.flows``; calling it again changes nothing.
+    """Put our flows into ``normflows.flows`` by their names; calling it again changes nothing.
 
     Raises:
-        ValueError: if normflows has something else by one of the names; then nothing is put there, and
-            the classes of this module work all the same.
+        ValueError: if normflows has something else by one of the names; then nothing is put there.
 
     >>> import normflows
     >>> register()
     >>> normflows.flows.Woodbury((12, 8, 8), ranks=(4, 8)).transform[0].rank
     4
     """
-    flows = {**_CLASSES, "WoodburyGlowBlock": WoodburyGlowBlock}
-    for name in flows:
-        if getattr(getattr(normflows.flows, name, None), "__module__", __name__) != __name__:
+    ours = [Woodbury, MEWoodbury, InvertibleConv1x1, EmergingConv, PeriodicConv, MaCow, SplineCoupling]
+    flows = {flow.__name__: flow for flow in (*ours, WoodburyGlowBlock)}
+    for name, flow in flows.items():
+        if getattr(getattr(normflows.flows, name, flow), "__module__", None) != __name__:
             raise ValueError(f"normflows.flows.{name} exists already; use {__name__}.{name} under that name instead")
     for name, flow in flows.items():
         setattr(normflows.flows, name, flow)
@@ -215,30 +251,3 @@ def _context_name(method: Callable[..., Any]) -> str | None:
     if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return "context"
     return next((name for name in ("context", "y") if name in parameters), None)
-
-
-def _named(name: str, transform: type[Transform]) -> type[NormflowsAdapter]:
-    """Return the class ``name``, an adapter around a new ``transform`` that takes the transform's arguments."""
-
-    @wraps(transform.__init__)
-    def __init__(self: NormflowsAdapter, *args: Any, **kwargs: Any) -> None:
-        NormflowsAdapter.__init__(self, transform(*args, **kwargs))
-
-    doc = f""":class:`~{transform.__module__}.{transform.__name__}` as a normflows ``Flow``; the arguments are the same.
-
-    >>> import torch
-    >>> flow = {name}((12, 8, 8){_ARGUMENTS.get(name, "")})
-    >>> images, log_det = flow(torch.randn(4, 12, 8, 8))
-    >>> images.shape, log_det.shape
-    (torch.Size([4, 12, 8, 8]), torch.Size([4]))
-    """
-    members = {"__init__": __init__, "__doc__": doc, "__module__": __name__}
-    return type(name, (NormflowsAdapter,), members)
-
-
-_CLASSES = {name: _named(name, transform) for name, transform in LAYERS.items()}
-globals().update(_CLASSES)  # attributes of this module, so that they import, pickle and document as any class
-
-if TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any: ...

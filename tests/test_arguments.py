@@ -49,6 +49,7 @@ from nflows_woodbury.evaluation.samples import (
 from nflows_woodbury.normflows import NflowsAdapter, NormflowsAdapter, WoodburyGlowBlock
 from nflows_woodbury.train.config import TrainingConfig
 from nflows_woodbury.train.presets import preset, with_changes
+from nflows_woodbury.transforms.coupling import Coupling
 from nflows_woodbury.transforms.emerging import AutoregressiveConvolution
 from nflows_woodbury.transforms.macow import MaskedConvCoupling
 from nflows_woodbury.transforms.nets import ConvNet
@@ -95,6 +96,7 @@ BAD = [
     (lambda: ActNorm(3, min_std=0), ValueError, "min_std must be positive, got 0"),
     (lambda: AffineCoupling((1, 6, 6), 8), ValueError, "at least 2 channels .* put a Squeeze in front"),
     (lambda: AdditiveCoupling((1, 6, 6), 8), ValueError, "at least 2 channels"),
+    (lambda: Coupling(SHAPE, 8), TypeError, "abstract.* map_values.* unmap_values"),
     (lambda: AffineCoupling(SHAPE, 0), ValueError, "hidden_channels must be a positive integer, got 0"),
     (lambda: AffineCoupling(SHAPE, 8, context_features=0), ValueError, "context_features must be a positive integer"),
     (lambda: SplitPrior((1, 6, 6)), ValueError, "at least 2 channels"),

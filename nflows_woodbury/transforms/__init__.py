@@ -1,11 +1,12 @@
 """Invertible layers, each an nflows ``Transform`` (forward: data to noise)."""
 
 from nflows_woodbury.transforms.actnorm import ActNorm
-from nflows_woodbury.transforms.chain import Chain, initialize
+from nflows_woodbury.transforms.chain import Chain
 from nflows_woodbury.transforms.conv1x1 import InvertibleConv1x1
 from nflows_woodbury.transforms.coupling import AdditiveCoupling, AffineCoupling
 from nflows_woodbury.transforms.dequantize import UniformDequantize
 from nflows_woodbury.transforms.emerging import AutoregressiveConvolution, EmergingConvolution
+from nflows_woodbury.transforms.initialization import initialize
 from nflows_woodbury.transforms.macow import MaCowUnit, MaskedConvCoupling
 from nflows_woodbury.transforms.multiscale import Multiscale
 from nflows_woodbury.transforms.periodic import PeriodicConvolution

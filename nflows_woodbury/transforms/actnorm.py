@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 from nflows_woodbury.checks import check_channel_inputs, check_positive_int
 from nflows_woodbury.transforms.base import LinearTransform
+from nflows_woodbury.transforms.initialization import DataInitialized
 
 __all__ = ["ActNorm"]
 
 
-class ActNorm(LinearTransform):
+class ActNorm(LinearTransform, DataInitialized):
     r"""A scale and a shift per channel, :math:`y_c = e^{s_c} (x_c + b_c)` with :math:`\log|\det J| = h w \sum_c s_c`.
 
     It is the identity until :meth:`initialize` is called (or :func:`nflows_woodbury.initialize` on the whole model):
@@ -56,6 +57,13 @@ class ActNorm(LinearTransform):
         std, mean = torch.std_mean(inputs, dim=(0, 2, 3), correction=0)
         self.bias.copy_(-mean)
         self.log_scale.copy_(-std.clamp_min(self.min_std).log())
+
+    @torch.no_grad()
+    def initialize_inverse(self, inputs: Tensor) -> None:
+        """Likewise for ``inputs`` of the inverse: ``(y - m) / d = e^-s y - b`` with ``s = log d`` and ``b = m / d``."""
+        self.initialize(inputs)
+        self.log_scale.neg_()
+        self.bias.mul_(-(-self.log_scale).exp())
 
     def extra_repr(self) -> str:
         """Show the arguments in ``print``."""

@@ -1,4 +1,4 @@
-"""A chain of transforms that sums its log-dets in float32 or wider, and starts its layers from a batch of data."""
+"""A chain of transforms that sums its log-dets in float32 or wider."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
-__all__ = ["Chain", "initialize"]
+__all__ = ["Chain"]
 
 
 class Chain(Transform):
@@ -65,38 +65,3 @@ def _cascade(
         dtype = torch.promote_types(inputs.dtype, torch.float32)
         total = torch.zeros(inputs.shape[0], dtype=dtype, device=inputs.device)
     return outputs, total
-
-
-@torch.no_grad()
-def initialize(module: nn.Module, inputs: Tensor, context: Tensor | None = None) -> None:
-    """Start every layer of ``module`` that has an ``initialize(inputs)`` from the data that reaches it.
-
-    Runs ``module(inputs, context)`` once; on its way each such layer (our :class:`ActNorm`) sets its parameters
-    before it is applied. Call it once, before training and before wrapping the module for several devices, with the
-    same batch on every rank.
-
-    Args:
-        module: a transform, or any module that calls its parts as modules, data to noise.
-        inputs: a batch that ``module`` accepts.
-        context: passed on to ``module``.
-
-    >>> import torch
-    >>> from nflows.transforms import CompositeTransform
-    >>> from nflows_woodbury.transforms import ActNorm, Squeeze
-    >>> transform = CompositeTransform([Squeeze(), ActNorm(12)])
-    >>> initialize(transform, 5 + 2 * torch.randn(64, 3, 8, 8))
-    >>> bool(transform(5 + 2 * torch.randn(64, 3, 8, 8))[0].mean().abs() < 0.1)
-    True
-    """
-
-    def start(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-        layer.initialize(args[0])  # type: ignore[operator]
-
-    starting = [layer for layer in module.modules() if hasattr(layer, "initialize")]
-    layers = [layer for layer in starting if layer is not module or isinstance(layer, Transform)]  # a model is none
-    hooks = [layer.register_forward_pre_hook(start) for layer in layers]
-    try:
-        nn.Module.__call__(module, inputs, context)
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -17,12 +18,15 @@ __all__ = ["AdditiveCoupling", "AffineCoupling", "Coupling", "shift_and_log_scal
 MAX_LOG_SCALE = 4.0
 
 
-class Coupling(Transform):
+class Coupling(Transform, ABC):
     """The frame of a channel coupling: ``(x1, x2) -> (x1, f(x2; net(x1, context)))``.
 
-    A subclass sets ``num_parameters``, the parameters per entry of ``x2``, and gives ``_map`` and ``_inverse_map``,
-    ``(values, parameters) -> (values, log-derivatives)``, where ``parameters`` has shape
-    ``(B, num_parameters, channels, h, w)``.
+    A coupling of your own is a subclass with three members:
+
+    * ``num_parameters``: how many numbers ``f`` takes for each entry of ``x2``.
+    * ``map_values(values, parameters)``: ``f`` of the entries ``(B, channels, h, w)`` of ``x2``, given ``parameters``
+      of shape ``(B, num_parameters, channels, h, w)``, and the logarithms of its derivatives, of the entries' shape.
+    * ``unmap_values(values, parameters)``: the inverse of ``f``, and the logarithms of the derivatives of the inverse.
 
     Args:
         shape: ``(c, h, w)`` with at least 2 channels; the first ``c - c // 2`` condition, the others are transformed.
@@ -40,10 +44,13 @@ class Coupling(Transform):
 
     >>> class Scale(Coupling):
     ...     num_parameters = 1
-    ...     def _map(self, values, parameters):
+    ...     def map_values(self, values, parameters):
     ...         return values * parameters[:, 0].exp(), parameters[:, 0]
+    ...     def unmap_values(self, values, parameters):
+    ...         return values * (-parameters[:, 0]).exp(), -parameters[:, 0]
     >>> import torch
-    >>> Scale((4, 8, 8), hidden_channels=8)(torch.randn(2, 4, 8, 8))[0].shape
+    >>> coupling = Scale((4, 8, 8), hidden_channels=8)
+    >>> coupling.inverse(coupling(torch.randn(2, 4, 8, 8))[0])[0].shape
     torch.Size([2, 4, 8, 8])
     """
 
@@ -55,18 +62,26 @@ class Coupling(Transform):
         self.halves = channel_halves(self.num_channels)
         self.net = ConvNet(self.halves[0], hidden_channels, self.num_parameters * self.halves[1], context_features)
 
+    @abstractmethod
+    def map_values(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """``f`` and the logarithms of its derivatives, both ``(B, channels, h, w)``."""
+
+    @abstractmethod
+    def unmap_values(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """The inverse of ``f`` and the logarithms of its derivatives, both ``(B, channels, h, w)``."""
+
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Transform the second half given the first."""
         check_channel_inputs(inputs, self.num_channels)
         fixed, values = inputs.split(self.halves, 1)
-        outputs, logabsdet = self._map(values, self._condition(fixed, context))
+        outputs, logabsdet = self.map_values(values, self._condition(fixed, context))
         return torch.cat([fixed, outputs], 1), sum_pixels(logabsdet)
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Undo it: the first half came through unchanged."""
         check_channel_inputs(inputs, self.num_channels)
         fixed, values = inputs.split(self.halves, 1)
-        outputs, logabsdet = self._inverse_map(values, self._condition(fixed, context))
+        outputs, logabsdet = self.unmap_values(values, self._condition(fixed, context))
         return torch.cat([fixed, outputs], 1), sum_pixels(logabsdet)
 
     def reconstruct(
@@ -88,18 +103,12 @@ class Coupling(Transform):
         fixed = fixed.requires_grad_()
         parameters = self._condition(fixed, context)
         with torch.no_grad():
-            values = self._inverse_map(values, parameters)[0].detach()
-        mapped, logabsdet = self._map(values.requires_grad_(), parameters)
+            values = self.unmap_values(values, parameters)[0].detach()
+        mapped, logabsdet = self.map_values(values.requires_grad_(), parameters)
         return (fixed, values), (torch.cat([fixed, mapped], 1), sum_pixels(logabsdet))
 
     def _condition(self, fixed: Tensor, context: Tensor | None) -> Tensor:
         return self.net(fixed, context).unflatten(1, (self.num_parameters, self.halves[1]))
-
-    def _map(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
-
-    def _inverse_map(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
 
 
 class AffineCoupling(Coupling):
@@ -123,11 +132,13 @@ class AffineCoupling(Coupling):
 
     num_parameters = 2
 
-    def _map(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    def map_values(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """``e^a (x + t)``."""
         shift, log_scale = shift_and_log_scale(parameters)
         return (values + shift) * log_scale.exp(), log_scale
 
-    def _inverse_map(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    def unmap_values(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """``e^-a y - t``."""
         shift, log_scale = shift_and_log_scale(parameters)
         return values * (-log_scale).exp() - shift, -log_scale
 
@@ -146,10 +157,12 @@ class AdditiveCoupling(Coupling):
 
     num_parameters = 1
 
-    def _map(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    def map_values(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """``x + t``."""
         return values + parameters.squeeze(1), torch.zeros_like(values)
 
-    def _inverse_map(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    def unmap_values(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """``y - t``."""
         return values - parameters.squeeze(1), torch.zeros_like(values)
 
 

@@ -84,12 +84,14 @@ class SplineCoupling(Coupling):
         """Show the arguments in ``print``."""
         return f"num_bins={self.num_bins}, tail_bound={self.tail_bound}"
 
-    def _map(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    def map_values(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """``g(x)`` in the bin that ``x`` falls in."""
         spline = _spline(parameters, self.num_bins, self.tail_bound)
         inside = values.clamp(-self.tail_bound, self.tail_bound)
         return self._keep_tails(values, *_forward(inside, spline.at(inside, spline.left)))
 
-    def _inverse_map(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    def unmap_values(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """The ``x`` with ``g(x) = y``, in the bin that ``y`` falls in."""
         spline = _spline(parameters, self.num_bins, self.tail_bound)
         inside = values.clamp(-self.tail_bound, self.tail_bound)
         return self._keep_tails(values, *_inverse(inside, spline.at(inside, spline.bottom)))

@@ -29,7 +29,7 @@ def test_values_and_slopes_are_those_of_nflows(num_bins: int, bound: float) -> N
     coupling = SplineCoupling(SHAPE, 4, num_bins, bound)
     raw = parameters(num_bins)
     values = 0.7 * bound * torch.randn(20, 3, 4, 5, dtype=torch.float64)
-    for map_, inverse in [(coupling._map, False), (coupling._inverse_map, True)]:
+    for map_, inverse in [(coupling.map_values, False), (coupling.unmap_values, True)]:
         expected = nflows_spline(values, raw, num_bins, bound, inverse)
         torch.testing.assert_close(map_(values, raw), expected, atol=1e-9, rtol=1e-9)
 
@@ -42,7 +42,7 @@ def test_it_starts_as_the_identity() -> None:
         torch.testing.assert_close(logabsdet, torch.zeros_like(logabsdet), atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("direction", ["_map", "_inverse_map"])
+@pytest.mark.parametrize("direction", ["map_values", "unmap_values"])
 def test_tails_are_the_identity_and_everything_is_smooth_across_knots(direction: str) -> None:
     coupling = SplineCoupling((2, 1, 1), 4)
     values = torch.linspace(-3.5, 3.5, 70_001, dtype=torch.float64).view(-1, 1, 1, 1)
@@ -61,7 +61,7 @@ def test_tails_are_the_identity_and_everything_is_smooth_across_knots(direction:
 @pytest.mark.parametrize("edge", [-3.0, 3.0])
 def test_the_ends_of_the_interval_have_finite_gradients(edge: float) -> None:
     coupling = SplineCoupling((2, 1, 1), 4)
-    for map_ in (coupling._map, coupling._inverse_map):
+    for map_ in (coupling.map_values, coupling.unmap_values):
         raw = parameters()[:, :, :1, :1, :1].requires_grad_()
         values = torch.full((20, 1, 1, 1), edge, dtype=torch.float64, requires_grad=True)
         outputs, slopes = map_(values, raw)
@@ -74,7 +74,7 @@ def test_the_inverse_has_the_gradients_of_finite_differences() -> None:
     coupling = SplineCoupling((2, 1, 1), 4)
     raw = parameters()[:3, :, :1, :1, :1].requires_grad_()
     values = torch.tensor([-2.2, 0.3, 1.7], dtype=torch.float64).view(3, 1, 1, 1).requires_grad_()
-    torch.autograd.gradcheck(coupling._inverse_map, (values, raw))
+    torch.autograd.gradcheck(coupling.unmap_values, (values, raw))
 
 
 def test_steep_splines_stay_sound_in_float32() -> None:
@@ -83,7 +83,7 @@ def test_steep_splines_stay_sound_in_float32() -> None:
     values, _ = nflows_spline(1.5 * torch.randn(1000, 3, 4, 5), raw, 8, 3.0)
     with pytest.raises(AssertionError):
         nflows_spline(values, raw, 8, 3.0, inverse=True)
-    for map_ in (coupling._map, coupling._inverse_map):
+    for map_ in (coupling.map_values, coupling.unmap_values):
         outputs, slopes = map_(values, raw)
         assert outputs.isfinite().all()
         assert slopes.isfinite().all()
