@@ -1,12 +1,18 @@
-"""The pass of ``Reversible`` that no graph takes in; a module of its own, as ``disable`` loads the compiler."""
+"""A call that no graph takes in; a module of its own, as ``disable`` loads the compiler."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
-from nflows_woodbury.transforms.reversible import Reversible
+__all__ = ["call"]
 
-__all__ = ["apply"]
 
-#: what ``Reversible.forward`` does in compiled code
-apply = torch.compiler.disable(Reversible.apply_in_order)
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
+
+
+#: what the function returns for the arguments, run outside of compiled code
+call = torch.compiler.disable(_call)

@@ -70,9 +70,9 @@ class Reversible(Chain):
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Apply the transforms in order and sum their log-dets."""
         if torch.compiler.is_compiling():  # the recomputation is no part of a graph
-            from nflows_woodbury.transforms._uncompiled import apply
+            from nflows_woodbury.transforms._uncompiled import call
 
-            return apply(self, inputs, context)
+            return call(self.apply_in_order, inputs, context)
         return self.apply_in_order(inputs, context)
 
     def apply_in_order(self, inputs: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
