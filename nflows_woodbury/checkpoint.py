@@ -1,21 +1,24 @@
-"""Reading a training checkpoint back as a flow; nothing in the file is executed."""
+"""Reading a training checkpoint back as a flow, with its images; nothing in the file is executed."""
 
 from __future__ import annotations
 
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from nflows_woodbury.config import FlowConfig
+from nflows_woodbury.data.opening import open_source
+from nflows_woodbury.data.sources import ImageSource
 from nflows_woodbury.flow import ImageFlow
 
-__all__ = ["find_checkpoint", "load_flow", "read_checkpoint"]
+__all__ = ["Run", "find_checkpoint", "find_device", "load_flow", "open_run", "read_checkpoint"]
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The checkpoint file that ``path`` is, or the last one of the run folder that it is; else FileNotFoundError.
+    """The checkpoint that ``path`` is, or the last one of a run's folder or its ``checkpoints``; or FileNotFoundError.
 
     >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
@@ -26,9 +29,9 @@ def find_checkpoint(path: str | Path) -> Path:
     'last.ckpt'
     """
     path = Path(path)
-    last = path / "checkpoints" / "last.ckpt"
-    if path.is_dir() and last.is_file():
-        return last
+    for last in (path / "checkpoints" / "last.ckpt", path / "last.ckpt"):
+        if last.is_file():
+            return last
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is neither a checkpoint nor a run's folder with checkpoints/last.ckpt in it; "
@@ -99,6 +102,75 @@ def load_flow(path: str | Path, *, averaged: bool = True) -> tuple[ImageFlow, di
     except RuntimeError as error:
         raise ValueError(f"{path}: the weights do not fit the settings saved with them") from error
     return flow.eval(), settings
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained flow with its images.
+
+    Attributes:
+        flow: the model in eval mode, on a GPU if there is one.
+        saved: what the run saved, as :func:`load_flow` returns it.
+        source: the images of the run, or others of the same shape.
+
+    >>> from nflows_woodbury.config import FlowConfig
+    >>> from nflows_woodbury.data.photos import PhotoSource
+    >>> config = FlowConfig((3, 8, 8), levels=1, steps=1, hidden_channels=8)
+    >>> run = Run(config.build(), {"flow": config.to_dict()}, PhotoSource(8))
+    >>> run.flow(run.source.test.images[:5]).shape
+    torch.Size([5])
+    """
+
+    flow: ImageFlow
+    saved: dict[str, Any]
+    source: ImageSource
+
+    @property
+    def device(self) -> torch.device:
+        """Where the flow is."""
+        return next(self.flow.parameters()).device
+
+
+def find_device() -> torch.device:
+    """A GPU if there is one, else the CPU.
+
+    >>> find_device().type in ("cpu", "cuda")
+    True
+    """
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def open_run(path: str | Path, data: str | None = None, *, averaged: bool = True) -> Run:
+    """The flow of a checkpoint or run folder, on the device that is there, with its images.
+
+    Args:
+        path: the checkpoint, or the folder of a run.
+        data: what :func:`~nflows_woodbury.data.opening.open_source` takes, for other images than the run's.
+        averaged: as for :func:`load_flow`.
+
+    Raises:
+        FileNotFoundError: if there is no such file, or the images are not where they were.
+        ValueError: if it is no checkpoint of this package, or the images have another shape.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from nflows_woodbury.cli.main import main
+    >>> with TemporaryDirectory() as folder:  # doctest: +ELLIPSIS
+    ...     _ = main([*"train --size 8 --levels 1 --steps 1 --max-steps 1 --quiet --out".split(), folder])
+    ...     run = open_run(folder)
+    <BLANKLINE>
+    1 steps in ...
+    >>> run.source.name, run.source.shape, run.saved["steps"]
+    ('photos', (3, 8, 8), 1)
+    """
+    flow, saved = load_flow(path, averaged=averaged)
+    if data is None:
+        training = saved["training"]
+        source = open_source(training["data"], size=training["size"], test_images=training.get("test_images") or None)
+    else:
+        source = open_source(data, size=flow.shape[1])
+    if source.shape != flow.shape:
+        raise ValueError(f"data must have images of shape {flow.shape}, as the model, got {source.shape}")
+    return Run(flow.to(find_device()), saved, source)
 
 
 def _weights(state: dict[str, Any], prefix: str) -> dict[str, Any]:

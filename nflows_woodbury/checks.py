@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_channel_inputs",
+    "check_class_numbers",
     "check_image_inputs",
     "check_image_shape",
     "check_layer_dtype",
@@ -111,6 +112,30 @@ def check_uint8_images(images: torch.Tensor) -> None:
         )
     if images.dim() != 4:
         raise ValueError(f"images must have shape (B, channels, height, width), got {tuple(images.shape)}")
+
+
+def check_class_numbers(numbers: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """Return ``numbers``, integers (B,), after a look at those whose values a CPU holds: each below ``num_classes``."""
+    import torch
+
+    if not isinstance(numbers, torch.Tensor) or numbers.is_complex() or numbers.dtype == torch.bool:
+        got = numbers.dtype if isinstance(numbers, torch.Tensor) else type(numbers).__name__
+        raise TypeError(f"context must be class numbers, integers, or a floating point tensor, got {got}")
+    if numbers.dim() != 1:
+        raise ValueError(f"class numbers must have shape (B,), got {tuple(numbers.shape)}")
+    if numbers.device.type == "cpu" and not torch.compiler.is_compiling() and not _is_vmapped(numbers):
+        wrong = numbers[(numbers < 0) | (numbers >= num_classes)]
+        if len(wrong):
+            listed = ", ".join(map(str, wrong.unique().tolist()[:10]))
+            raise ValueError(f"class numbers must be from 0 to {num_classes - 1}, got {listed}")
+    return numbers
+
+
+def _is_vmapped(tensor: torch.Tensor) -> bool:
+    """Whether ``torch.vmap`` holds other values of it, too, so that nothing can depend on them."""
+    import torch
+
+    return torch._C._functorch.is_batchedtensor(tensor)
 
 
 def _floating(inputs: torch.Tensor) -> None:

@@ -130,7 +130,7 @@ class FlowConfig(Settings):
         hidden_channels: hidden channels of the couplings.
         bits: bits kept of each pixel.
         dequantize: a name in :data:`DEQUANTIZERS`.
-        num_classes: classes that the model is conditioned on, as a one-hot context, or 0.
+        num_classes: classes that the model is conditioned on, or 0; their numbers, int64 ``(B,)``, are its context.
 
     >>> config = FlowConfig((3, 16, 16), levels=2, steps=1, mixing="conv1x1", hidden_channels=8)
     >>> config.build().sample(5).shape
@@ -182,6 +182,7 @@ class FlowConfig(Settings):
         ``reversible`` is that of :func:`~nflows_woodbury.flow.image_flow`; the model is the same.
         """
         from nflows_woodbury.flow import image_flow
+        from nflows_woodbury.transforms.nets import OneHot
 
         context_features = self.num_classes or None
         channels, pixels = paper_ranks(self.levels)
@@ -199,5 +200,6 @@ class FlowConfig(Settings):
             ),
             dequantize=DEQUANTIZERS[self.dequantize](self.shape, self.bits),
             context_features=context_features,
+            embedding_net=OneHot(self.num_classes) if self.num_classes else None,
             reversible=reversible,
         )

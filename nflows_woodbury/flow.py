@@ -24,7 +24,7 @@ from nflows_woodbury.transforms import (
     UniformDequantize,
 )
 from nflows_woodbury.transforms.initialization import initialize
-from nflows_woodbury.transforms.nets import channel_halves
+from nflows_woodbury.transforms.nets import OneHot, channel_halves
 
 __all__ = ["ImageFlow", "image_flow"]
 
@@ -41,7 +41,8 @@ class ImageFlow(Flow):
     Args:
         transform: uint8 images ``(B, c, h, w)`` to flat noise ``(B, c h w)``.
         distribution: nflows distribution of the flat noise.
-        embedding_net: maps the context that is passed in to the context that the transforms get; None passes it on.
+        embedding_net: maps the context that is passed in to the context that the transforms get; None passes it on,
+            :class:`~nflows_woodbury.transforms.nets.OneHot` takes class numbers.
         shape: ``(c, h, w)`` of the images.
 
     Raises:
@@ -67,6 +68,11 @@ class ImageFlow(Flow):
     ) -> None:
         super().__init__(transform, distribution, embedding_net)
         self.shape = check_image_shape(shape)
+
+    @property
+    def num_classes(self) -> int:
+        """Classes whose numbers the flow takes as context; 0 for a flow without classes."""
+        return self._embedding_net.num_classes if isinstance(self._embedding_net, OneHot) else 0
 
     def forward(self, images: Tensor, context: Tensor | None = None) -> Tensor:
         """Bits per dimension of uint8 images ``(B, c, h, w)``: ``-log_prob / (c h w log 2)``, shape ``(B,)``.

@@ -40,19 +40,19 @@ from nflows_woodbury.evaluation.diagnosis import diagnose
 from nflows_woodbury.evaluation.likelihood import bits_per_dim, png_bits_per_dim
 from nflows_woodbury.evaluation.pictures import image_grid, save_png
 from nflows_woodbury.evaluation.samples import (
-    class_context,
+    class_numbers,
     interpolations,
     nearest_images,
     reconstructions,
     sample_classes,
 )
 from nflows_woodbury.normflows import NflowsAdapter, NormflowsAdapter, WoodburyGlowBlock
-from nflows_woodbury.train.config import TrainingConfig
+from nflows_woodbury.train.config import Running, TrainingConfig
 from nflows_woodbury.train.presets import preset, with_changes
 from nflows_woodbury.transforms.coupling import Coupling
 from nflows_woodbury.transforms.emerging import AutoregressiveConvolution
 from nflows_woodbury.transforms.macow import MaskedConvCoupling
-from nflows_woodbury.transforms.nets import ConvNet
+from nflows_woodbury.transforms.nets import ConvNet, OneHot
 
 SHAPE = (4, 6, 6)
 FLOW = partial(
@@ -62,6 +62,10 @@ FLOW = partial(
 
 def flow() -> ImageFlow:
     return FLOW((3, 8, 8))
+
+
+def classes(count: int) -> ImageFlow:
+    return FlowConfig((3, 8, 8), levels=1, steps=1, hidden_channels=4, num_classes=count).build()
 
 
 IMAGES = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
@@ -286,14 +290,22 @@ BAD = [
     (lambda: preset("cifar10"), ValueError, r"preset must be one of cifar10-macow,"),
     (lambda: preset(None), ValueError, r"preset must be one of cifar10-spline,"),
     (lambda: with_changes("mnist-woodbury", {}), ValueError, r"preset must be one of imagenet64-woodbury,"),
-    (lambda: class_context(None, 3), ValueError, r"labels must be given for a model with 3 classes,"),
-    (lambda: class_context(torch.tensor([0, 3]), 3), ValueError, r"labels must be from 0 to 2, got 0 to 3"),
+    (lambda: class_numbers(classes(3), None), ValueError, r"labels must be given for a model with 3 classes,"),
+    (lambda: class_numbers(classes(3), torch.tensor([0, 3])), ValueError, r"class numbers must be from 0 to 2, got 3"),
+    (lambda: classes(3)(IMAGES, torch.tensor([4, -1])), ValueError, r"class numbers must be from 0 to 2, got -1, 4"),
+    (lambda: classes(3)(IMAGES, torch.zeros(2, 1, dtype=torch.int64)), ValueError, r"class numbers must have shape \(B,\), got \(2, 1\)"),
+    (lambda: classes(3)(IMAGES, torch.tensor([True, False])), TypeError, r"context must be class numbers, integers, or a floating point tensor, got torch\.bool"),
+    (lambda: classes(3)(IMAGES), ValueError, r"context must be given, with 3 features; got None"),
+    (lambda: classes(3).sample(2, torch.tensor([3])), ValueError, r"class numbers must be from 0 to 2, got 3"),
+    (lambda: OneHot(0), ValueError, r"num_classes must be a positive integer, got 0"),
+    (lambda: Running(devices=0), ValueError, r"devices must be a positive integer, got 0"),
+    (lambda: Running(num_nodes=1.5), TypeError, r"num_nodes must be a positive integer, got 1\.5"),
     (lambda: bits_per_dim(flow(), ImageSet(IMAGES), samples=0), ValueError, r"samples must be a positive integer, got 0"),
     (lambda: bits_per_dim(flow(), ImageSet(IMAGES), samples=1.5), TypeError, r"samples must be a positive integer, got 1\.5"),
     (lambda: bits_per_dim(flow(), ImageSet(IMAGES), importance_samples=0), ValueError, r"importance_samples must be a positive integer, got 0"),
     (lambda: bits_per_dim(flow(), ImageSet(IMAGES), batch_size=0), ValueError, r"batch_size must be a positive integer, got 0"),
     (lambda: bits_per_dim(flow(), ImageSet(IMAGES[:0])), ValueError, r"images must hold at least one image, got none"),
-    (lambda: bits_per_dim(flow(), ImageSet(IMAGES), num_classes=3), ValueError, r"labels must be given for a model with 3 classes,"),
+    (lambda: bits_per_dim(classes(3), ImageSet(IMAGES)), ValueError, r"labels must be given for a model with 3 classes,"),
     (lambda: bits_per_dim(flow(), ImageSet(IMAGES[:, :, :4])), ValueError, r"images must have shape \(B, 3, 8, 8\), got \(2, 3, 4,"),
     (lambda: png_bits_per_dim(IMAGES.float()), TypeError, r"images must be a uint8 tensor with values 0 to 255,"),
     (lambda: png_bits_per_dim(IMAGES[0]), ValueError, r"images must have shape \(B, channels, height,"),
@@ -312,7 +324,7 @@ BAD = [
     (lambda: nearest_images(IMAGES, [ImageSet(IMAGES[:, :, :4])], 1), ValueError, r"images and those in batches must be alike in shape,"),
     (lambda: sample_classes(flow(), 0), ValueError, r"count must be a positive integer, got 0"),
     (lambda: sample_classes(flow(), 2, label=0), ValueError, r"label must be one of the model's 0 classes, from 0,"),
-    (lambda: sample_classes(flow(), 2, 3, label=3), ValueError, r"label must be one of the model's 3 classes, from 0,"),
+    (lambda: sample_classes(classes(3), 2, label=3), ValueError, r"label must be one of the model's 3 classes, from 0,"),
     (lambda: sample_classes(flow(), 2, temperature=-1), ValueError, r"temperature must be at least 0, got -1"),
     (lambda: reconstructions(flow(), IMAGES.float()), TypeError, r"images must be a uint8 tensor with values 0 to 255,"),
     (lambda: diagnose(flow(), IMAGES.float()), TypeError, r"images must be a uint8 tensor with values 0 to 255,"),

@@ -378,3 +378,42 @@ def test_configs_build_what_they_say_and_survive_a_round_trip() -> None:
     assert flow(random_images(2, (3, 16, 16)), torch.eye(4)[:2]).shape == (2,)
     with pytest.raises(ValueError, match="settings must be among"):
         FlowConfig.from_dict({**config.to_dict(), "colour": 1})
+
+
+def test_a_flow_with_classes_takes_their_numbers_as_context() -> None:
+    torch.manual_seed(0)
+    config = FlowConfig((3, 8, 8), levels=1, steps=1, hidden_channels=4, num_classes=3)
+    flow, plain = config.build(), FlowConfig((3, 8, 8), levels=1, steps=1, hidden_channels=4).build()
+    for parameter in flow.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    images, labels = random_images(4, (3, 8, 8)), torch.tensor([2, 0, 1, 1])
+    rows = torch.eye(3)[labels]
+    for call in (flow, flow.log_prob, flow.transform_to_noise):
+        results = []
+        for context in (labels, labels.int(), rows):
+            torch.manual_seed(1)
+            results.append(call(images, context))
+        assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
+    assert flow.sample(4, context=labels).shape == (4, 4, 3, 8, 8)
+    torch.manual_seed(1)
+    drawn = flow.sample(2, context=labels)
+    torch.manual_seed(1)
+    assert torch.equal(drawn, flow.sample(2, context=rows))
+    assert (flow.num_classes, plain.num_classes) == (3, 0) and not any(
+        "embedding" in name for name in flow.state_dict()
+    )
+    assert flow(images, 0.5 * rows + 0.5 / 3).shape == (4,)
+
+
+def test_class_numbers_out_of_range_are_nan_where_no_check_can_look() -> None:
+    flow = FlowConfig((3, 8, 8), levels=1, steps=1, hidden_channels=4, num_classes=3).build()
+    images, labels = random_images(2, (3, 8, 8)), torch.tensor([1, 3])
+
+    def bits(image: Tensor, label: Tensor) -> Tensor:
+        return flow(image[None], label[None])[0]
+
+    for values in (
+        torch.vmap(bits, randomness="different")(images, labels),
+        torch.compile(flow, fullgraph=True, backend="eager")(images, labels),
+    ):
+        assert values.isnan().tolist() == [False, True]

@@ -10,7 +10,7 @@ from torch import Tensor
 from nflows_woodbury.checks import check_positive_int, check_uint8_images
 from nflows_woodbury.data.sources import ImageSet
 from nflows_woodbury.evaluation.pictures import png_bytes
-from nflows_woodbury.evaluation.samples import class_context
+from nflows_woodbury.evaluation.samples import class_numbers
 from nflows_woodbury.flow import ImageFlow
 
 __all__ = [
@@ -26,7 +26,6 @@ def bits_per_dim(
     flow: ImageFlow,
     images: ImageSet,
     *,
-    num_classes: int = 0,
     batch_size: int | None = None,
     samples: int = 1,
     importance_samples: int = 1,
@@ -47,8 +46,7 @@ def bits_per_dim(
 
     Args:
         flow: the model; it runs on the device of its parameters, in eval mode, and gets its mode back.
-        images: what to evaluate, at least one image.
-        num_classes: classes of a class-conditional model.
+        images: what to evaluate, at least one image; with labels if the model has classes.
         batch_size: images at a time; None for 250, or as many as have the pixels of 250 images of 32 x 32.
         samples: estimates for each image, of which the mean is returned. More of them make it less random and leave
             its expectation where it is.
@@ -84,7 +82,7 @@ def bits_per_dim(
     if not len(images):
         raise ValueError("images must hold at least one image, got none")
     device = next(flow.parameters()).device
-    context = class_context(images.labels, num_classes)
+    context = class_numbers(flow, images.labels)
     mode, means = flow.training, []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -92,7 +90,7 @@ def bits_per_dim(
         try:
             for start in range(0, len(images), batch_size):
                 batch = images.images[start : start + batch_size].to(device)
-                rows = None if context is None else context[start : start + batch_size].to(device)
+                rows = None if context is None else context[start : start + batch_size]
                 estimates = [_estimate(flow, batch, rows, importance_samples) for _ in range(samples)]
                 means.append(torch.stack(estimates).mean(0))
         finally:

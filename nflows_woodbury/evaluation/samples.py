@@ -5,52 +5,48 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
-from nflows_woodbury.checks import check_positive_int, check_uint8_images
+from nflows_woodbury.checks import check_class_numbers, check_positive_int, check_uint8_images
 from nflows_woodbury.data.sources import ImageSet
 from nflows_woodbury.flow import ImageFlow
+from nflows_woodbury.transforms.nets import OneHot
 
-__all__ = ["class_context", "interpolations", "nearest_images", "reconstructions", "sample_classes"]
+__all__ = ["class_numbers", "interpolations", "nearest_images", "reconstructions", "sample_classes"]
 
 
-def class_context(labels: Tensor | None, num_classes: int) -> Tensor | None:
-    """The one-hot context of a class-conditional model, or None for one without classes.
+def class_numbers(flow: ImageFlow, labels: Tensor | None) -> Tensor | None:
+    """The labels of images as context of a flow with classes, on its device; None for a flow without classes.
 
     Args:
-        labels: int64 ``(B,)``, from 0 to ``num_classes - 1``.
-        num_classes: classes of the model, 0 for none.
-
-    Returns:
-        ``(B, num_classes)`` of torch's default dtype on the labels' device, or None.
+        flow: the model.
+        labels: int64 ``(B,)``, from 0, or None.
 
     Raises:
-        ValueError: for a model with classes but no labels.
+        ValueError: for a flow with classes but no labels, and labels on the CPU that are none of the classes.
 
     >>> import torch
-    >>> class_context(torch.tensor([2, 0]), 3)
-    tensor([[0., 0., 1.],
-            [1., 0., 0.]])
+    >>> from nflows_woodbury.config import FlowConfig
+    >>> labels = torch.tensor([2, 0])
+    >>> for num_classes in (3, 0):
+    ...     flow = FlowConfig((3, 8, 8), levels=1, steps=1, hidden_channels=8, num_classes=num_classes).build()
+    ...     print(class_numbers(flow, labels))
+    tensor([2, 0])
+    None
     """
-    if not num_classes:
+    if not flow.num_classes:
         return None
     if labels is None:
-        raise ValueError(f"labels must be given for a model with {num_classes} classes, got None")
-    if not ((labels >= 0) & (labels < num_classes)).all():
-        raise ValueError(f"labels must be from 0 to {num_classes - 1}, got {labels.min()} to {labels.max()}")
-    return F.one_hot(labels, num_classes).to(torch.get_default_dtype())
+        raise ValueError(f"labels must be given for a model with {flow.num_classes} classes, got None")
+    return check_class_numbers(labels, flow.num_classes).to(next(flow.parameters()).device)
 
 
-def sample_classes(
-    flow: ImageFlow, count: int, num_classes: int = 0, *, label: int | None = None, temperature: float = 1.0
-) -> Tensor:
+def sample_classes(flow: ImageFlow, count: int, *, label: int | None = None, temperature: float = 1.0) -> Tensor:
     """Samples of a model with or without classes: uint8 ``(count, c, h, w)``, on the flow's device.
 
     Args:
         flow: the model.
         count: images to draw.
-        num_classes: classes of a class-conditional model, 0 for none.
         label: the class of all images; None takes the classes in turn.
         temperature: factor on the noise, as in :meth:`~nflows_woodbury.flow.ImageFlow.sample`.
 
@@ -59,18 +55,17 @@ def sample_classes(
 
     >>> from nflows_woodbury.config import FlowConfig
     >>> flow = FlowConfig((3, 8, 8), levels=1, steps=1, hidden_channels=8, num_classes=10).build()
-    >>> sample_classes(flow, 12, 10).shape, sample_classes(flow, 4, 10, label=7).shape
+    >>> sample_classes(flow, 12).shape, sample_classes(flow, 4, label=7).shape
     (torch.Size([12, 3, 8, 8]), torch.Size([4, 3, 8, 8]))
     """
-    if label is not None and label not in range(num_classes):
-        raise ValueError(f"label must be one of the model's {num_classes} classes, from 0, got {label}")
-    labels = torch.arange(check_positive_int("count", count), device=next(flow.parameters()).device) % max(
-        num_classes, 1
-    )
-    context = class_context(labels if label is None else torch.full_like(labels, label), num_classes)
-    if context is None:
+    classes = flow.num_classes
+    if label is not None and label not in range(classes):
+        raise ValueError(f"label must be one of the model's {classes} classes, from 0, got {label}")
+    numbers = torch.arange(check_positive_int("count", count))
+    if not classes:
         return flow.sample(count, temperature=temperature)
-    return flow.sample(1, context, temperature=temperature).flatten(0, 1)
+    labels = numbers % classes if label is None else torch.full_like(numbers, label)
+    return flow.sample(1, class_numbers(flow, labels), temperature=temperature).flatten(0, 1)
 
 
 @torch.no_grad()
@@ -118,7 +113,7 @@ def interpolations(
         second: likewise, at ``t = 1``.
         num: pictures on each line, with both ends, at least 2.
         context: ``(N, ...)`` for both images of each pair; or a tuple, one for ``first`` and one for ``second``,
-            floating, with a straight line between them, too.
+            with a straight line between them, too: class numbers of a flow with classes, else floating.
 
     Returns:
         uint8 ``(N, num, c, h, w)``; ``image_grid(pictures.flatten(0, 1), columns=num)`` has a row for each pair.
@@ -143,11 +138,13 @@ def interpolations(
     check_uint8_images(first)
     check_uint8_images(second)
     _same_shape("first and second", first, second)
-    of_first, of_second = context if isinstance(context, tuple) else (context, context)
     if isinstance(context, tuple):
         _same_shape("the two contexts", *context)
+        embed = OneHot(flow.num_classes) if flow.num_classes else nn.Identity()
+        context = embed(context[0]), embed(context[1])
         if not context[0].is_floating_point():
             raise TypeError(f"context must be floating, such as one-hot, to have steps between, got {context[0].dtype}")
+    of_first, of_second = context if isinstance(context, tuple) else (context, context)
     start, end = flow.transform_to_noise(first, of_first), flow.transform_to_noise(second, of_second)
     pictures = []
     for weight in torch.linspace(0, 1, num, dtype=torch.float64).tolist():

@@ -17,7 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from nflows_woodbury.evaluation.likelihood import bits_per_dim
 from nflows_woodbury.evaluation.pictures import image_grid, save_png
-from nflows_woodbury.evaluation.samples import reconstructions, sample_classes
+from nflows_woodbury.evaluation.samples import class_numbers, reconstructions, sample_classes
 
 __all__ = ["Checkpoints", "Pictures", "ProgressBar", "StopOnSignal", "Validation"]
 
@@ -81,9 +81,8 @@ class Pictures(pl.Callback):
         batch = module.source.batch(0, min(self.count // 2, module.config.batch_size), seed=module.config.seed)
         with torch.random.fork_rng():
             torch.manual_seed(module.config.seed)
-            classes, temperature = module.flow_config.num_classes, module.config.temperature
-            samples = sample_classes(module.evaluated, self.count, classes, temperature=temperature).cpu()
-            context = module.context(batch.labels)
+            samples = sample_classes(module.evaluated, self.count, temperature=module.config.temperature).cpu()
+            context = class_numbers(module.evaluated, batch.labels)
             back = reconstructions(module.evaluated, batch.images.to(module.device), context).cpu()
         pairs = torch.stack([batch.images, back], 1).flatten(0, 1)
         for name, images in {"samples": samples, "reconstructions": pairs}.items():
@@ -107,7 +106,7 @@ class Validation(pl.Callback):
         """Evaluate when it is time."""
         images = module.source.validation
         if images is not None and _is_time(trainer, module, batch_idx):
-            bits = bits_per_dim(module.evaluated, images, num_classes=module.flow_config.num_classes)
+            bits = bits_per_dim(module.evaluated, images)
             module.log("validation_bits_per_dim", float(bits.mean()), prog_bar=True, rank_zero_only=True)
 
 

@@ -1,15 +1,16 @@
-"""Settings as data, and those of a training run."""
+"""The settings of a training run as data, and how it is run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import cos, pi
 from numbers import Real
+from pathlib import Path
 
 from nflows_woodbury.checks import check_natural_int, check_natural_number, check_one_of, check_positive_int
 from nflows_woodbury.config import Settings
 
-__all__ = ["TrainingConfig"]
+__all__ = ["Running", "TrainingConfig"]
 
 SCHEDULES = {
     "constant": lambda progress: 1.0,
@@ -102,3 +103,30 @@ class TrainingConfig(Settings):
     def rate(self, step: int) -> float:
         """The factor on the learning rate at a step."""
         return min(1.0, (step + 1) / (self.warmup_steps + 1)) * SCHEDULES[self.schedule](step / self.max_steps)
+
+
+@dataclass(frozen=True)
+class Running:
+    """How a run is run, on which its result does not depend.
+
+    Args:
+        devices: devices of each machine: GPUs where there are any, else processes on the CPU.
+        num_nodes: machines; torchrun or SLURM starts a process on each.
+        out: the run's folder, or None for ``runs/PRESET`` or ``runs/DATA-MIXING``.
+        quiet: show no progress bar.
+
+    Raises:
+        ValueError, TypeError: for counts that are no positive integers.
+
+    >>> Running(devices=2).num_nodes
+    1
+    """
+
+    devices: int = 1
+    num_nodes: int = 1
+    out: Path | None = None
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        """Check both counts."""
+        check_positive_int("devices", self.devices), check_positive_int("num_nodes", self.num_nodes)

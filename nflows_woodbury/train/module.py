@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from nflows_woodbury.config import FlowConfig
 from nflows_woodbury.data.sources import ImageSource
 from nflows_woodbury.evaluation.diagnosis import first_not_finite
-from nflows_woodbury.evaluation.samples import class_context
+from nflows_woodbury.evaluation.samples import class_numbers
 from nflows_woodbury.flow import ImageFlow
 from nflows_woodbury.train.batches import Batch, Steps, noise_seed
 from nflows_woodbury.train.config import TrainingConfig
@@ -37,7 +37,7 @@ class FlowTraining(pl.LightningModule):
     Args:
         flow_config: the model.
         config: the run.
-        source: the images, of the model's shape; else ValueError.
+        source: the images, of the model's shape and classes; else ValueError.
 
     >>> from nflows_woodbury.data.photos import PhotoSource
     >>> from nflows_woodbury.config import FlowConfig
@@ -51,6 +51,9 @@ class FlowTraining(pl.LightningModule):
         super().__init__()
         if source.shape != flow_config.shape:
             raise ValueError(f"shape must be that of the images, {source.shape}, got {flow_config.shape}")
+        if 0 < flow_config.num_classes < (source.num_classes or 0):
+            classes = flow_config.num_classes
+            raise ValueError(f"num_classes must be at least the images' {source.num_classes}, got {classes}")
         self.flow_config, self.config, self.source = flow_config, config, source
         torch.manual_seed(config.seed)
         self.flow = flow_config.build(reversible=config.reversible)
@@ -75,7 +78,7 @@ class FlowTraining(pl.LightningModule):
         labels = [batch.labels for batch in batches if batch.labels is not None]
         torch.manual_seed(seed)
         images = torch.cat([batch.images for batch in batches]).to(self.device)
-        self.flow.initialize(images, self.context(torch.cat(labels) if labels else None))
+        self.flow.initialize(images, class_numbers(self.flow, torch.cat(labels) if labels else None))
         if self.average is not None:
             self.average.load_state_dict(self.flow.state_dict())
         if self.config.compile:
@@ -92,7 +95,7 @@ class FlowTraining(pl.LightningModule):
         step, part, images, labels = batch
         torch.manual_seed(noise_seed(self.config.seed, step, part))
         self._batch = step, part, images, labels
-        loss: Tensor = self.flow(images, self.context(labels)).mean()
+        loss: Tensor = self.flow(images, class_numbers(self.flow, labels)).mean()
         self.log("train_bits_per_dim", loss.detach(), prog_bar=True)
         return loss
 
@@ -129,7 +132,7 @@ class FlowTraining(pl.LightningModule):
         assert self._batch is not None
         step, part, images, labels = self._batch
         torch.manual_seed(noise_seed(self.config.seed, step, part))
-        layer = first_not_finite(self.flow, images, self.context(labels))
+        layer = first_not_finite(self.flow, images, class_numbers(self.flow, labels))
         if layer is not None:
             return f", nor are the values of {layer}"
         for name, parameter in self.flow.named_parameters():
@@ -174,11 +177,6 @@ class FlowTraining(pl.LightningModule):
         """Take up what the run remembered."""
         self._seconds = checkpoint["nflows_woodbury"].get("seconds", 0.0)
         self._skipped = checkpoint["nflows_woodbury"].get("skipped", 0)
-
-    def context(self, labels: Tensor | None) -> Tensor | None:
-        """The one-hot context of a class-conditional model on the module's device, or None."""
-        context = class_context(labels, self.flow_config.num_classes)
-        return None if context is None else context.to(self.device)
 
 
 def _start_images(source: ImageSource) -> int:

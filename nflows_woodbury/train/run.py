@@ -1,4 +1,4 @@
-"""What the training command does: a run in a folder of its own."""
+"""A training run in a folder of its own, from its start or from its checkpoint."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import shlex
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 from nflows_woodbury.checkpoint import find_checkpoint, read_checkpoint
 from nflows_woodbury.config import FlowConfig
@@ -18,61 +18,110 @@ from nflows_woodbury.data.sources import ImageSource
 from nflows_woodbury.evaluation.likelihood import png_bits_per_dim
 from nflows_woodbury.evaluation.record import evaluate
 from nflows_woodbury.optional import import_extra
-from nflows_woodbury.train.config import TrainingConfig
-from nflows_woodbury.train.presets import with_changes
+from nflows_woodbury.train.config import Running, TrainingConfig
 
-__all__ = ["train"]
+__all__ = ["CHANGEABLE", "SavedRun", "read_run", "resume", "start"]
 
-#: what may differ when a run is continued
-RESUMABLE = {"max_steps", "every", "data", "compile", "reversible", "devices", "num_nodes", "quiet"}
+#: settings that may differ when a run is continued
+CHANGEABLE = ("max_steps", "every", "data", "compile", "reversible")
 
 
-def train(options: dict[str, Any]) -> None:
-    """Train as the command line says, and print where everything is.
+def start(flow: FlowConfig, training: TrainingConfig, running: Running, *, conditional: bool = False) -> None:
+    """Train a new flow in a new folder, and print where everything is.
 
     Args:
-        options: fields of ``FlowConfig`` and ``TrainingConfig``, and ``conditional``, ``devices``, ``num_nodes``,
-            ``out``, ``resume`` and ``quiet``; what is missing has the value of the ``preset``, if there is one, or its
-            default.
+        flow: the model; its shape becomes that of the images.
+        training: the run.
+        running: where and on what.
+        conditional: condition the model on the classes of the images.
 
     Raises:
-        FileExistsError: if ``out`` holds a run already.
-        ValueError, TypeError, OSError: for bad settings, data or checkpoints, before training starts.
+        FileExistsError: if the folder holds a run already.
+        ValueError, TypeError, OSError: for bad settings or data, before training starts.
     """
-    # Lightning takes seconds to import
-    from pytorch_lightning.utilities import rank_zero_only
+    from pytorch_lightning.utilities import rank_zero_only  # Lightning takes seconds to import
 
+    source = _open(training)
+    folder = running.out or Path("runs") / (training.preset or f"{source.name}-{flow.mixing}")
+    is_first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
+    if is_first and any(folder.glob("checkpoints/*.ckpt")):  # other ranks find what the first one makes
+        raise FileExistsError(f"{folder} holds a run; --resume {folder} continues it, --out takes another")
+    classes = _num_classes(source) if conditional else 0
+    _train(replace(flow, shape=source.shape, num_classes=classes), training, source, folder, running)
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """What a run's checkpoint says of it."""
+
+    checkpoint: Path
+    folder: Path
+    flow: FlowConfig
+    training: TrainingConfig
+
+
+def read_run(path: str | Path, out: Path | None = None) -> SavedRun:
+    """The run of a folder, or of a checkpoint in the ``checkpoints`` of one.
+
+    Args:
+        path: the folder or the checkpoint.
+        out: the run's folder, for a checkpoint that lies in none; else None or the same.
+
+    Raises:
+        FileNotFoundError: if there is no checkpoint.
+        ValueError: if it is none of this package, lies in no run's folder, or ``out`` is another folder.
+    """
+    checkpoint = find_checkpoint(path)
+    saved = read_checkpoint(checkpoint)["nflows_woodbury"]
+    home = checkpoint.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent.resolve()
+    folder = home.parent if home.name == "checkpoints" else out
+    if folder is None:
+        raise ValueError(f"{checkpoint} lies in no run's folder, as checkpoints/last.ckpt; --out says where to go on")
+    if out is not None and out.resolve() != folder.resolve():
+        raise ValueError(f"out must be the folder of the run that is resumed, {folder}, or left out, got {out}")
+    try:
+        flow, training = FlowConfig.from_dict(saved["flow"]), TrainingConfig.from_dict(saved["training"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{checkpoint} must be of a version whose settings this one knows; {error}") from error
+    return SavedRun(checkpoint, folder, flow, training)
+
+
+def resume(saved: SavedRun, training: TrainingConfig, running: Running) -> None:
+    """Go on with a run from its checkpoint, and print where everything is.
+
+    Args:
+        saved: the run.
+        training: its settings; they may differ in those of :data:`CHANGEABLE`.
+        running: on what; its folder is that of the run.
+
+    Raises:
+        ValueError, TypeError, OSError: for other changes or bad data, before training starts.
+    """
+    before, now = saved.training.to_dict(), training.to_dict()
+    if changed := sorted(name for name in now if now[name] != before[name] and name not in CHANGEABLE):
+        raise ValueError(f"training must be that of the run but for {', '.join(CHANGEABLE)}; {changed} differ")
+    _train(saved.flow, training, _open(training), saved.folder, running, saved.checkpoint)
+
+
+def _train(
+    flow: FlowConfig, training: TrainingConfig, source: ImageSource, folder: Path, running: Running,
+    checkpoint: Path | None = None,
+) -> None:  # fmt: skip
     from nflows_woodbury.train.module import FlowTraining
     from nflows_woodbury.train.trainer import make_trainer
 
     _quieten()
-    running = {name: options.pop(name) for name in ("devices", "num_nodes") if name in options}
-    quiet, resume, out = options.pop("quiet", False), options.pop("resume", None), options.pop("out", None)
-    conditional = options.pop("conditional", False)
-    checkpoint = None
-    if resume is not None:
-        checkpoint, options, folder = _resume(resume, options, out, conditional)
-    elif options.get("preset"):
-        options = with_changes(options["preset"], options)
-    config = TrainingConfig(**_fields(TrainingConfig, options))
-    source = _open(config)
-    if checkpoint is None:
-        folder = Path(out or Path("runs") / _name(source, options))
-        is_first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
-        if is_first and any(folder.glob("checkpoints/*.ckpt")):  # other ranks find what the first one makes
-            raise FileExistsError(f"{folder} holds a run; --resume {folder} continues it, --out takes another")
-        options["shape"] = source.shape
-        if conditional:
-            options["num_classes"] = _num_classes(source)
-    module = FlowTraining(FlowConfig(**_fields(FlowConfig, options)), config, source)
-    trainer = make_trainer(config, folder, progress=not quiet, **running)
+    module = FlowTraining(flow, training, source)
+    trainer = make_trainer(
+        training, folder, devices=running.devices, num_nodes=running.num_nodes, progress=not running.quiet
+    )
     with _alone_in(folder) if trainer.is_global_zero else nullcontext():
-        start = perf_counter()
+        began = perf_counter()
         trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
         if trainer.is_global_zero:
-            print(f"\n{trainer.global_step} steps in {perf_counter() - start:.0f} s")
-            if trainer.global_step < config.max_steps:
-                print(f"stopped before step {config.max_steps}; what continues it:")
+            print(f"\n{trainer.global_step} steps in {perf_counter() - began:.0f} s")
+            if trainer.global_step < training.max_steps:
+                print(f"stopped before step {training.max_steps}; what continues it:")
                 print(f"  nflows-woodbury train --resume {_quoted(folder)}")
             else:
                 _finish(folder, source)
@@ -102,27 +151,6 @@ def _open(config: TrainingConfig) -> ImageSource:
         ) from error
 
 
-def _name(source: ImageSource, options: dict[str, Any]) -> str:
-    return options.get("preset") or f"{source.name}-{options.get('mixing', FlowConfig.mixing)}"
-
-
-def _resume(
-    resume: str, options: dict[str, Any], out: str | None, conditional: bool
-) -> tuple[Path, dict[str, Any], Path]:
-    """The checkpoint, the saved options with what was given anew, and the run's folder."""
-    checkpoint = find_checkpoint(resume)
-    fixed = sorted({*options, *(["out"] if out else []), *(["conditional"] if conditional else [])} - RESUMABLE)
-    if fixed:
-        flags = ", ".join("--" + name.replace("_", "-") for name in fixed)
-        raise ValueError(f"{flags} cannot change when a run is resumed; leave out, or start a new run")
-    saved = read_checkpoint(checkpoint)["nflows_woodbury"]
-    try:
-        flow, run = FlowConfig.from_dict(saved["flow"]), TrainingConfig.from_dict(saved["training"])
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{checkpoint} must be of a version whose settings this one knows; {error}") from error
-    return checkpoint, {**flow.to_dict(), **run.to_dict(), **options}, checkpoint.parent.parent
-
-
 def _finish(folder: Path, source: ImageSource) -> None:
     record = evaluate([str(folder)], json=str(folder / "result.json"))[0]
     size = "x".join(map(str, source.shape))
@@ -146,10 +174,6 @@ def _num_classes(source: ImageSource) -> int:
     if not source.num_classes:
         raise ValueError(f"conditional needs labelled images; {source.name} has no labels")
     return source.num_classes
-
-
-def _fields(config: Any, options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name in config.__dataclass_fields__}
 
 
 def _quoted(path: Path) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nflows_woodbury.checks import check_layer_dtype, check_positive_int
+from nflows_woodbury.checks import check_class_numbers, check_layer_dtype, check_positive_int
 
-__all__ = ["ConvNet"]
+__all__ = ["ConvNet", "OneHot"]
 
 
 class ConvNet(nn.Module):
@@ -52,6 +53,45 @@ class ConvNet(nn.Module):
         hidden = add_context(self.first(_channels_last(inputs)), self.context, context)
         outputs: Tensor = self.last(self.second(F.relu(hidden, inplace=True)))
         return outputs.to(inputs.dtype).contiguous()
+
+
+class OneHot(nn.Module):
+    """Class numbers ``(B,)`` to rows ``(B, num_classes)``, 1 at the class and 0 elsewhere; no parameters.
+
+    The embedding of a flow with classes: a floating context passes through unchanged, and so does None.
+
+    Args:
+        num_classes: classes, numbered from 0.
+
+    Raises:
+        TypeError: for a context that is neither floating nor of integers.
+        ValueError: for another shape, and on the CPU for a number that is no class. On GPUs a check would stall the
+            device: there, in compiled code and under ``torch.func``, the row of such a number is nan.
+
+    >>> import torch
+    >>> one_hot = OneHot(3)
+    >>> one_hot(torch.tensor([2, 0]))
+    tensor([[0., 0., 1.],
+            [1., 0., 0.]])
+    >>> one_hot(torch.tensor([[0.5, 0.5, 0.0]]))
+    tensor([[0.5000, 0.5000, 0.0000]])
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = check_positive_int("num_classes", num_classes)
+
+    def extra_repr(self) -> str:
+        """Show the argument in ``print``."""
+        return f"num_classes={self.num_classes}"
+
+    def forward(self, context: Tensor | None) -> Tensor | None:
+        """Rows of torch's default dtype, on the numbers' device."""
+        if context is None or context.is_floating_point():
+            return context
+        numbers = check_class_numbers(context, self.num_classes)[:, None]
+        rows = (numbers == torch.arange(self.num_classes, device=numbers.device)).to(torch.get_default_dtype())
+        return rows.masked_fill((numbers < 0) | (numbers >= self.num_classes), float("nan"))
 
 
 class ChannelsLastConv2d(nn.Conv2d):

@@ -18,7 +18,7 @@ from nflows_woodbury.data.sources import ImageSet
 from nflows_woodbury.evaluation.likelihood import bits_per_dim, png_bits_per_dim
 from nflows_woodbury.evaluation.pictures import image_grid, png_bytes, save_png
 from nflows_woodbury.evaluation.samples import (
-    class_context,
+    class_numbers,
     interpolations,
     nearest_images,
     reconstructions,
@@ -74,15 +74,15 @@ class TestBitsPerDim:
         torch.manual_seed(0)
         with torch.no_grad():
             expected = flow(images.images, torch.eye(3, dtype=torch.float64)[labels])
-        assert torch.equal(bits_per_dim(flow, images, num_classes=3), expected)
+        assert torch.equal(bits_per_dim(flow, images), expected)
         torch.manual_seed(0)
         context = torch.eye(3, dtype=torch.float64)[labels]
         with torch.no_grad():
             parts = [flow(images.images[i : i + 2], context[i : i + 2]) for i in (0, 2, 4)]
-        assert torch.equal(bits_per_dim(flow, images, num_classes=3, batch_size=2), torch.cat(parts))
-        assert class_context(labels, 0) is None
+        assert torch.equal(bits_per_dim(flow, images, batch_size=2), torch.cat(parts))
+        assert class_numbers(random_flow(), labels) is None
         with pytest.raises(ValueError, match="labels must be given for a model with 3 classes"):
-            bits_per_dim(flow, ImageSet(images.images), num_classes=3)
+            bits_per_dim(flow, ImageSet(images.images))
 
     @pytest.mark.parametrize("mode", [True, False])
     def test_the_mode_comes_back_also_after_an_error(self, mode: bool) -> None:
@@ -153,6 +153,8 @@ class TestImportanceSamples:
 
     def test_densities_of_zero_or_infinity_stay_what_they_are(self) -> None:
         class Known(torch.nn.Module):
+            num_classes = 0
+
             def __init__(self, *draws: float) -> None:
                 super().__init__()
                 self.draws, self.parameter = iter(draws), torch.nn.Parameter(torch.zeros(()))
@@ -246,13 +248,13 @@ class TestPictures:
         flow, seen = random_flow(classes=3), []
         sample = flow.sample
         monkeypatch.setattr(
-            flow, "sample", lambda n, rows, **k: seen.append(rows.argmax(1).tolist()) or sample(n, rows, **k)
+            flow, "sample", lambda n, labels, **k: seen.append(labels.tolist()) or sample(n, labels, **k)
         )
-        assert sample_classes(flow, 5, 3).shape == sample_classes(flow, 5, 3, label=1).shape == (5, 1, 4, 4)
+        assert sample_classes(flow, 5).shape == sample_classes(flow, 5, label=1).shape == (5, 1, 4, 4)
         assert seen == [[0, 1, 2, 0, 1], [1] * 5]
         for classes, label in ((3, 3), (3, -1), (0, 0)):
             with pytest.raises(ValueError, match=rf"label must be one of the model's {classes} classes, from 0, got"):
-                sample_classes(flow, 5, classes, label=label)
+                sample_classes(random_flow(classes=classes), 5, label=label)
         with pytest.raises(ValueError, match="count must be a positive integer, got 0"):
             sample_classes(flow, 0)
 
@@ -298,11 +300,22 @@ class TestInterpolations:
             ((images, images.float(), 3), TypeError, "images must be a uint8 tensor"),
             ((*random_images(4, (1, 8, 8)).split(2), 3), ValueError, r"images must have shape \(B, 1, 4, 4\)"),
             ((images, images, 3, (torch.eye(3)[:2], torch.eye(3))), ValueError, "the two contexts must be alike"),
-            ((images, images, 3, (torch.arange(2),) * 2), TypeError, "context must be floating, .* got torch.int64"),
+            ((images, images, 3, (torch.tensor([0, 3]),) * 2), ValueError, "class numbers must be from 0 to 2, got 3"),
         ]
         for arguments, error, message in cases:
             with pytest.raises(error, match=message):
                 interpolations(flow, *arguments)
+        with pytest.raises(TypeError, match=r"context must be floating, .* got torch.int64"):
+            interpolations(random_flow(), images, images, 3, (torch.arange(2),) * 2)
+
+    def test_class_numbers_give_the_line_between_their_rows(self) -> None:
+        flow, (first, second) = random_flow(classes=3), random_images(8).split(4)
+        labels = torch.tensor([0, 1, 2, 2]), torch.tensor([1, 1, 0, 2])
+        torch.manual_seed(1)
+        pictures = interpolations(flow, first, second, 4, labels)
+        torch.manual_seed(1)
+        rows = torch.eye(3)[labels[0]], torch.eye(3)[labels[1]]
+        assert torch.equal(pictures, interpolations(flow, first, second, 4, rows))
 
 
 def nearest_plainly(images: torch.Tensor, training: torch.Tensor, num: int) -> tuple[np.ndarray, torch.Tensor]:

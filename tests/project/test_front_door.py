@@ -21,3 +21,15 @@ def test_a_layer_loads_nothing_besides_torch_and_nflows() -> None:
 
 def test_the_package_alone_loads_nothing() -> None:
     assert not {"torch", "nflows", "normflows", "numpy"} & loaded("import nflows_woodbury")
+
+
+def test_importing_the_package_pulls_in_no_extra_and_patches_nothing() -> None:
+    code = """
+import sys, nflows.transforms, normflows.flows
+before = {m.__name__: dict(vars(m)) for m in (nflows.transforms, normflows.flows)}
+import nflows_woodbury, nflows_woodbury.transforms, nflows_woodbury.flow, nflows_woodbury.config
+assert nflows_woodbury.WoodburyTransform is nflows_woodbury.transforms.WoodburyTransform
+assert not {"pytorch_lightning", "skimage"} & set(sys.modules)
+assert all(vars(sys.modules[name]) == values for name, values in before.items())
+"""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code]).returncode == 0

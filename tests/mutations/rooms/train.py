@@ -28,7 +28,7 @@ ROWS = [
         ("noise without the step",
          "noise_seed(self.config.seed, step, part))\n        self",
          "noise_seed(self.config.seed, 0, part))\n        self"),
-        ("loss is a sum", "self.context(labels)).mean()", "self.context(labels)).sum()"),
+        ("loss is a sum", "class_numbers(self.flow, labels)).mean()", "class_numbers(self.flow, labels)).sum()"),
         ("rate of the schedule ignored",
          "LambdaLR(optimizer, self.config.rate)", "LambdaLR(optimizer, lambda step: 1.0)"),
     ),

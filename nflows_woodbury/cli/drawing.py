@@ -1,0 +1,41 @@
+"""What the commands that draw pictures share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nflows_woodbury.checks import check_positive_int
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nflows_woodbury.data.sources import ImageSet
+    from nflows_woodbury.flow import ImageFlow
+
+__all__ = ["check_png", "draw_samples", "first_images"]
+
+
+def check_png(out: str) -> None:
+    """Check that a file's name ends in .png, before the work for it starts."""
+    if Path(out).suffix.lower() != ".png":
+        raise ValueError(f"out must be a .png file, got {out!r}")
+
+
+def draw_samples(flow: ImageFlow, num: int, temperature: float, label: int | None, seed: int) -> Tensor:
+    """The samples that a seed stands for, uint8 ``(num, c, h, w)``, on the CPU."""
+    import torch
+
+    from nflows_woodbury.evaluation.samples import sample_classes
+
+    torch.manual_seed(seed)
+    return sample_classes(flow, check_positive_int("num", num), label=label, temperature=temperature).cpu()
+
+
+def first_images(images: ImageSet, num: int) -> ImageSet:
+    """The first test images; ValueError where there are fewer."""
+    import numpy as np
+
+    if check_positive_int("num", num) > len(images):
+        raise ValueError(f"num must be at most the {len(images)} test images, got {num}")
+    return images.take(np.arange(num))

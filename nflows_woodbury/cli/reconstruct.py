@@ -1,0 +1,44 @@
+"""``nflows-woodbury reconstruct``: test images, each beside what comes back from its noise."""
+
+from __future__ import annotations
+
+import argparse
+
+from nflows_woodbury.cli.drawing import check_png, first_images
+from nflows_woodbury.cli.flags import Command, add_checkpoint, add_data, add_last_weights, add_number, add_picture
+
+__all__ = ["COMMAND"]
+
+
+def add_flags(command: argparse.ArgumentParser) -> None:
+    """The run, and how many images."""
+    add_checkpoint(command)
+    add_data(command)
+    add_number(command, "--num", 18, "test images, each beside what comes back from its noise")
+    add_number(command, "--seed", 0, "of the dequantization noise")
+    add_last_weights(command)
+    add_picture(command, "reconstructions.png")
+
+
+def run(
+    checkpoint: str, *, data: str | None = None, num: int = 18, seed: int = 0, averaged: bool = True,
+    out: str = "reconstructions.png",
+) -> None:  # fmt: skip
+    """Draw, and print where the picture is."""
+    check_png(out)
+    import torch
+
+    from nflows_woodbury.checkpoint import open_run
+    from nflows_woodbury.evaluation.pictures import image_grid, save_png
+    from nflows_woodbury.evaluation.samples import class_numbers, reconstructions
+
+    trained = open_run(checkpoint, data, averaged=averaged)
+    images = first_images(trained.source.test, num)
+    torch.manual_seed(seed)
+    context = class_numbers(trained.flow, images.labels)
+    back = reconstructions(trained.flow, images.images.to(trained.device), context).cpu()
+    pairs = torch.stack([images.images, back], 1).flatten(0, 1)
+    print(f"reconstructions: {save_png(image_grid(pairs), out, zoom=2)}")
+
+
+COMMAND = Command("write test images beside what comes back from noise", add_flags, run)
