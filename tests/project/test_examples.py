@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from scripts import run_script
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = {folder: sorted((ROOT / folder).glob("*.py")) for folder in ("examples", "benchmarks")}
@@ -31,17 +30,10 @@ EXAMPLES = {
 }
 
 
-def run(path: Path, words: list[str], folder: Path) -> str:
-    command = [sys.executable, "-W", "ignore", str(path), *words]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_example(name: str, tmp_path: Path) -> None:
     words, expected = EXAMPLES[name]
-    assert expected in run(ROOT / "examples" / f"{name}.py", words, tmp_path)
+    assert expected in run_script(ROOT / "examples" / f"{name}.py", words, tmp_path)
     (picture,) = tmp_path.glob("*.png")
     with Image.open(picture) as image:
         assert image.size[0] > 100
@@ -58,4 +50,4 @@ def test_examples_are_short(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [*SCRIPTS["examples"], *SCRIPTS["benchmarks"]], ids=lambda path: path.stem)
 def test_scripts_say_how_they_are_used(path: Path, tmp_path: Path) -> None:
-    assert "usage:" in run(path, ["--help"], tmp_path)
+    assert "usage:" in run_script(path, ["--help"], tmp_path)
