@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -31,9 +30,8 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _run_in_docstrings(request: pytest.FixtureRequest, doctest_namespace: dict[str, object]) -> None:
-    """In docstrings ``run`` is that folder: every example that names it reads the same run, trained on first use."""
-    if isinstance(request.node, pytest.DoctestItem):
-        sources = [example.source for example in request.node.dtest.examples]
-        if any(re.search(r"\brun\b", source) for source in sources):
-            doctest_namespace["run"] = str(request.getfixturevalue("trained_run"))
+def _run_folder_of_docstrings(request: pytest.FixtureRequest, doctest_namespace: dict[str, object]) -> None:
+    """In docstrings ``run_folder`` is that folder: their examples read one run, trained when the first asks for it."""
+    examples = request.node.dtest.examples if isinstance(request.node, pytest.DoctestItem) else []
+    if any("run_folder" in example.source for example in examples):
+        doctest_namespace["run_folder"] = str(request.getfixturevalue("trained_run"))

@@ -43,13 +43,9 @@ def find_checkpoint(path: str | Path) -> Path:
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """The contents of a checkpoint: tensors and plain values only; ValueError for any other file.
 
-    >>> from tempfile import TemporaryDirectory
-    >>> from nflows_woodbury.cli.main import main
-    >>> with TemporaryDirectory() as run:  # doctest: +ELLIPSIS
-    ...     _ = main([*"train --size 8 --levels 1 --steps 1 --max-steps 1 --quiet --out".split(), run])
-    ...     sorted(read_checkpoint(run)["nflows_woodbury"])
-    <BLANKLINE>
-    1 steps in ...
+    In the example ``run_folder`` is the folder of a run.
+
+    >>> sorted(read_checkpoint(run_folder)["nflows_woodbury"])
     ['flow', 'seconds', 'skipped', 'training']
     """
     path = find_checkpoint(path)
@@ -80,13 +76,9 @@ def load_flow(path: str | Path, *, averaged: bool = True) -> tuple[ImageFlow, di
         FileNotFoundError: if there is no such file.
         ValueError: if it is no checkpoint of this package, or its weights do not fit its settings.
 
-    >>> from tempfile import TemporaryDirectory
-    >>> from nflows_woodbury.cli.main import main
-    >>> with TemporaryDirectory() as run:  # doctest: +ELLIPSIS
-    ...     _ = main([*"train --size 8 --levels 1 --steps 1 --max-steps 1 --quiet --out".split(), run])
-    ...     flow, settings = load_flow(run)
-    <BLANKLINE>
-    1 steps in ...
+    In the example ``run_folder`` is the folder of a run of one step on 8 x 8 images.
+
+    >>> flow, settings = load_flow(run_folder)
     >>> flow.sample(5).shape, settings["steps"]
     (torch.Size([5, 3, 8, 8]), 1)
     """
@@ -152,13 +144,9 @@ def open_run(path: str | Path, data: str | None = None, *, averaged: bool = True
         FileNotFoundError: if there is no such file, or the images are not where they were.
         ValueError: if it is no checkpoint of this package, or the images have another shape.
 
-    >>> from tempfile import TemporaryDirectory
-    >>> from nflows_woodbury.cli.main import main
-    >>> with TemporaryDirectory() as folder:  # doctest: +ELLIPSIS
-    ...     _ = main([*"train --size 8 --levels 1 --steps 1 --max-steps 1 --quiet --out".split(), folder])
-    ...     run = open_run(folder)
-    <BLANKLINE>
-    1 steps in ...
+    In the example ``run_folder`` is the folder of a run of one step on 8 x 8 images.
+
+    >>> run = open_run(run_folder)
     >>> run.source.name, run.source.shape, run.saved["steps"]
     ('photos', (3, 8, 8), 1)
     """

@@ -42,13 +42,9 @@ def evaluate(
     Returns:
         One record for each checkpoint, with the result and all that it takes to repeat it.
 
-    >>> from tempfile import TemporaryDirectory
-    >>> from nflows_woodbury.cli.main import main
-    >>> with TemporaryDirectory() as run:  # doctest: +ELLIPSIS
-    ...     _ = main([*"train --size 8 --levels 1 --steps 1 --max-steps 1 --quiet --out".split(), run])
-    ...     evaluate([run], limit=4)[0]["images"]
-    <BLANKLINE>
-    1 steps in ...
+    In the example ``run_folder`` is the folder of a run.
+
+    >>> evaluate([run_folder], limit=4)[0]["images"]
     4
     """
     records = [
