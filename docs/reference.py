@@ -77,7 +77,7 @@ Shapes are written as in ``(B, c, h, w)``: batch, channels, height, width. These
    :module:
    :no-contents-entry:
 
-   A name in :data:`nflows_woodbury.linalg.low_rank.STARTS`, or a function ``(n, d) -> (U, V)``.
+   A name in :data:`nflows_woodbury.linalg.starts.STARTS`, or a function ``(n, d) -> (U, V)``.
 
 .. py:data:: Factors
    :module:

@@ -67,7 +67,7 @@ DEQUANTIZERS: dict[str, Callable[[Shape, int], Transform]] = {
     "variational": _Exported("VariationalDequantize"),
 }
 
-#: names of :data:`nflows_woodbury.linalg.low_rank.STARTS`
+#: names of :data:`nflows_woodbury.linalg.starts.STARTS`
 START_NAMES = ("paper", "reflection", "cancelling", "cancelling-unit")
 
 #: mixings whose low-rank factors take a start
@@ -125,7 +125,7 @@ class FlowConfig(Settings):
             :func:`paper_ranks`.
         pixel_ranks: likewise, on the pixels (Woodbury) or on rows and columns (ME-Woodbury).
         start: how the factors of the low-rank mixings begin, a name in
-            :data:`nflows_woodbury.linalg.low_rank.STARTS` for all of them, or ``"default"`` for the layer's own.
+            :data:`nflows_woodbury.linalg.starts.STARTS` for all of them, or ``"default"`` for the layer's own.
         coupling: a name in :data:`COUPLINGS`.
         hidden_channels: hidden channels of the couplings.
         bits: bits kept of each pixel.

@@ -11,7 +11,7 @@ import torch
 
 import nflows_woodbury
 from nflows_woodbury.config import COUPLINGS, DEQUANTIZERS, MIXINGS, START_NAMES
-from nflows_woodbury.linalg.low_rank import STARTS
+from nflows_woodbury.linalg.starts import STARTS
 
 
 def test_names_of_starts_are_those_of_the_starts() -> None:

@@ -32,15 +32,18 @@ class Butterfly(LinearTransform):
         """One 2 x 2 matrix for each stage and pair, (log2 side, side / 2, 2, 2)."""
         return torch.eye(2).repeat(side.bit_length() - 1, side // 2, 1, 1)
 
-    def _check(self, inputs):
+    def check_inputs(self, inputs):
+        """Refuse images of another size."""
         check_image_inputs(inputs, self.shape)
 
-    def _map(self, inputs):
+    def map_forward(self, inputs):
+        """All stages along the rows, then along the columns."""
         outputs = along_last(inputs, self.rows)
         outputs = along_last(outputs.mT, self.columns).mT
         return outputs, self._logabsdet()
 
-    def _inverse_map(self, inputs):
+    def map_inverse(self, inputs):
+        """All stages backwards, with the inverse of each matrix."""
         rows, columns = (torch.linalg.inv_ex(stages).inverse for stages in (self.rows, self.columns))
         outputs = along_last(inputs.mT, columns, backwards=True).mT
         return along_last(outputs, rows, backwards=True), -self._logabsdet()

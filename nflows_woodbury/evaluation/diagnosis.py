@@ -146,7 +146,7 @@ def _report(
     except SingularError:
         round_trip = float("inf")
     condition = None
-    if isinstance(layer, LinearTransform) and (matrices := layer.solved(inputs)) is not None:
+    if isinstance(layer, LinearTransform) and (matrices := layer.solved_matrices(inputs)) is not None:
         wide = matrices.to(torch.complex128 if matrices.is_complex() else torch.float64)
         condition = float(torch.linalg.cond(wide).max())
     per_dimension = float(logabsdet.mean()) / inputs[0].numel()

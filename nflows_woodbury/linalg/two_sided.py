@@ -19,24 +19,58 @@ on it, :math:`T = U^\top g`, :math:`G = g V'^\top`, :math:`N = U^\top G`:
 so only ``x`` and the thin products are kept for them, where two updates in a row would keep what is between them too.
 
 On a CPU a large batch goes through all of this block by block: each block is read from memory once, and then from the
-cache.
+cache. That writes in place, so it is for plain eager calls, see :mod:`~nflows_woodbury.linalg.modes`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import repeat
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from nflows_woodbury.linalg.low_rank import Factors
+from nflows_woodbury.linalg.modes import is_plain
 from nflows_woodbury.linalg.precision import full_precision
 
-__all__ = ["two_sided"]
+__all__ = ["along_axes", "two_sided"]
 
 Maybe = tuple[Tensor | None, ...]
+Sides = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]  # U, V, U' and V'
 BLOCK_BYTES = 2**22  # stays in the cache of a few cores
+
+
+def along_axes(inputs: Tensor, groups: Sequence[tuple[int, ...]], factors: Sequence[Factors]) -> Tensor:
+    """Multiply every vector along each group of axes by its own ``I + U V``; shape (B, *shape), the same comes back.
+
+    A group that ends at the last axis indexes the columns of matrices, and its update acts on them from the right. The
+    group right before it indexes their rows, so both are applied at once. Any other group is a pass of its own.
+
+    Args:
+        inputs: shape (B, *shape).
+        groups: consecutive axes of ``shape`` each, by rising axes, such as ``[(0,), (1, 2)]``.
+        factors: of each group ``U`` (n, d) and ``V`` (d, n), with ``n`` the product of its sizes.
+
+    >>> import torch
+    >>> ones = torch.ones(3, 1), torch.ones(1, 3)
+    >>> along_axes(torch.eye(3)[None], [(0,), (1,)], [ones, ones])[0]
+    tensor([[6., 5., 5.],
+            [5., 6., 5.],
+            [5., 5., 6.]])
+    """
+    shape, outputs = inputs.shape[1:], inputs
+    from_left = list(zip(groups, factors, strict=True))
+    if groups[-1][-1] == len(shape) - 1:
+        last, (U, V) = from_left.pop()
+        neighbour = from_left.pop()[1] if from_left and from_left[-1][0][-1] + 1 == last[0] else None
+        n = 1 if neighbour is None else neighbour[0].shape[0]
+        outputs = two_sided(outputs.reshape(-1, n, U.shape[0]), left=neighbour, right=(V.mT, U.mT))
+    for axes, (U, V) in from_left:
+        outputs = two_sided(outputs.reshape(-1, U.shape[0], prod(shape[axes[-1] + 1 :])), left=(U, V))
+    return outputs.reshape(inputs.shape)
 
 
 def two_sided(inputs: Tensor, left: Factors | None = None, right: Factors | None = None) -> Tensor:
@@ -63,15 +97,19 @@ def two_sided(inputs: Tensor, left: Factors | None = None, right: Factors | None
     """
     matrices = inputs
     if left is not None and _is_small(left):
-        matrices, left = torch.bmm(_dense(*left).expand(len(inputs), -1, -1), inputs), None
+        matrices, left = torch.bmm(_dense(*left).expand(inputs.shape[0], -1, -1), inputs), None
     if right is not None and _is_small(right):
-        matrices, right = _on_rows(matrices, _dense(*right)), None
+        matrices, right = _times(matrices, _dense(*right)), None
     if left is None and right is None:
         return matrices
-    x, (U, V), (U_, V_) = matrices.contiguous(), left or (None, None), right or (None, None)
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():  # which fuse on their own, or have nothing to save
-        return _in_blocks(x, U, V, U_, V_, owned=matrices is not inputs)[0]
-    outputs: Tensor = _Update.apply(x, U, V, U_, V_)[0]  # type: ignore[no-untyped-call]
+    x = matrices.contiguous()
+    factors = (*(left or (None, None)), *(right or (None, None)))
+    if not is_plain(x, *factors):
+        return _product(x, factors)[0]
+    if torch.is_grad_enabled():
+        return _Update.apply(x, *factors)  # type: ignore[no-untyped-call]
+    outputs = torch.empty_like(x) if x is inputs else x  # what was made above may be written over
+    _product_by_blocks(x, factors, outputs)
     return outputs
 
 
@@ -81,29 +119,34 @@ def _is_small(factors: Factors) -> bool:
 
 
 def _dense(U: Tensor, V: Tensor) -> Tensor:
+    """``I + U V``."""
     return torch.addmm(torch.eye(U.shape[-2], dtype=U.dtype, device=U.device), U, V)
 
 
 def _product(
-    x: Tensor, U: Tensor | None, V: Tensor | None, U_: Tensor | None, V_: Tensor | None, *, owned: bool = False
+    x: Tensor, factors: Sides, out: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """The map, and its thin products ``P``, ``Q`` and ``M``, None where a side is the identity.
+    """``y = x + U P + (Q + U M) V'`` and its thin products ``P = V x``, ``Q = x U'`` and ``M = V Q``.
 
-    Without a graph it writes on what it has made itself, or on an ``x`` that is ``owned``.
+    Without ``U`` and ``V``, or without ``U'`` and ``V'``, the terms that they are in vanish, and None stands for the
+    thin products. ``y`` is written to ``out``, which may be ``x`` itself.
     """
-    P = Q = M = None
-    y, scaled, owned = x, None, owned and not torch.is_grad_enabled()
+    U, V, U_, V_ = factors
+    y, P, Q, M = x, None, None, None
     if U_ is not None:
-        scaled = Q = _on_rows(x, U_)
+        Q = _times(x, U_)
+    scaled = Q
     if U is not None and V is not None:
-        each_U, each_V = (factor.expand(len(x), -1, -1) for factor in (U, V))  # matmul would transpose x, and copy it
+        each_U, each_V = (factor.expand(x.shape[0], -1, -1) for factor in (U, V))  # matmul by one would copy x
         P = torch.bmm(each_V, x)
-        y, owned = (Tensor.baddbmm_ if owned else torch.baddbmm)(x, each_U, P), not torch.is_grad_enabled()
+        y = torch.baddbmm(x, each_U, P, out=out)
         if Q is not None:
             M = torch.bmm(each_V, Q)
             scaled = torch.baddbmm(Q, each_U, M)
     if scaled is not None and V_ is not None:
-        y = (Tensor.addmm_ if owned else torch.addmm)(_rows(y), _rows(scaled), V_).view(x.shape)
+        rows = _rows(y)
+        of_out = None if out is None else rows if out is y else _rows(out)
+        y = torch.addmm(rows, _rows(scaled), V_, out=of_out).reshape(x.shape)
     return y, P, Q, M
 
 
@@ -112,74 +155,74 @@ def _rows(matrices: Tensor) -> Tensor:
     return matrices.reshape(-1, matrices.shape[-1])
 
 
-def _on_rows(matrices: Tensor, factor: Tensor) -> Tensor:
-    return (_rows(matrices) @ factor).view(*matrices.shape[:-1], factor.shape[-1])
+def _times(matrices: Tensor, factor: Tensor) -> Tensor:
+    """``x A`` for each matrix ``x``."""
+    return (_rows(matrices) @ factor).reshape(*matrices.shape[:-1], factor.shape[-1])
 
 
-def _in_blocks(x: Tensor, *factors: Tensor | None, owned: bool = False) -> tuple[Tensor, list[Maybe]]:
-    """:func:`_product` block by block: the map of all, and the thin products of each block."""
+class _Update(torch.autograd.Function):
+    """The product in plain eager calls. It keeps ``x`` and the thin products for the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *factors: Any) -> Tensor:
+        outputs = torch.empty_like(x)
+        thin = _product_by_blocks(x, factors, outputs)
+        ctx.save_for_backward(x, *factors, *thin)
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Maybe:
+        x, U, V, U_, V_, *thin = ctx.saved_tensors
+        factors, g = (U, V, U_, V_), gradient.contiguous()
+        with full_precision(g):
+            if torch.is_grad_enabled() or not is_plain(g):  # whose derivatives need those of the thin products, too
+                return _gradients(g, x, factors, _product(x, factors)[1:])
+            return _gradients_by_blocks(g, x, factors, thin)
+
+
+def _product_by_blocks(x: Tensor, factors: Sides, outputs: Tensor) -> Maybe:
+    """Writes the product to ``outputs``, which may be ``x``; returns the thin products."""
     size = _block_size(x)
-    if size >= len(x):
-        y, *thin = _product(x, *factors, owned=owned)
-        return y, [tuple(thin)]
-    y, products = x if owned else torch.empty_like(x), list[Maybe]()
-    for block, own in zip(x.split(size), y.split(size), strict=True):
-        if not owned:
-            own.copy_(block)
-        products.append(_product(own, *factors, owned=True)[1:])
-    return y, products
-
-
-def _forward(*tensors: Tensor) -> Maybe:
-    y, products = _in_blocks(*tensors)
-    return y, *_merged(torch.cat, products)
+    blocks = zip(x.split(size), outputs.split(size), strict=True)
+    return _merged(torch.cat, [_product(block, factors, out)[1:] for block, out in blocks])
 
 
 def _block_size(x: Tensor) -> int:
-    """How many matrices are a block: on a CPU what stays in the cache, elsewhere and for compilers all."""
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.is_grad_enabled():
-        return max(1, len(x))
-    return max(1, BLOCK_BYTES * len(x) // max(1, x.nbytes))
+    """How many matrices are a block: on a CPU what stays in the cache, elsewhere all."""
+    if x.device.type != "cpu":
+        return max(1, x.shape[0])
+    return max(1, BLOCK_BYTES * x.shape[0] // max(1, x.nbytes))
 
 
 def _merged(merge: Callable[[list[Tensor]], Tensor], of_blocks: Sequence[Maybe]) -> Maybe:
-    """What each block has, in one; None where all have None."""
-    columns = [[part for part in parts if part is not None] for parts in zip(*of_blocks, strict=True)]
-    return tuple(merge(column) if len(column) > 1 else next(iter(column), None) for column in columns)
+    """One tensor for what each block has, None for what all lack."""
+    merged: list[Tensor | None] = []
+    for parts in zip(*of_blocks, strict=True):
+        tensors = [part for part in parts if part is not None]
+        merged.append(merge(tensors) if len(tensors) > 1 else next(iter(tensors), None))
+    return tuple(merged)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    ctx.mark_non_differentiable(*(thin for thin in output[1:] if thin is not None))
-    ctx.save_for_backward(*inputs, *output[1:])
-    ctx.save_for_forward(*inputs, *output[1:])
-
-
-def _backward(ctx: Any, gradient: Tensor, *_: Any) -> Maybe:
-    x, U, V, U_, V_, *thin = ctx.saved_tensors
-    factors, g = (U, V, U_, V_), gradient.contiguous()
-    with full_precision(g):
-        if torch.is_grad_enabled():  # a second derivative follows, and what was saved of the products has no graph
-            return _gradients(g, x, factors, _product(x, *factors)[1:])
-        size = _block_size(x)
-        if size >= len(x):
-            return _gradients(g, x, factors, thin)
-        dx, rest = torch.empty_like(g), []
-        blocks = [[None] * -(-len(x) // size) if t is None else t.split(size) for t in (g, x, dx, *thin)]
-        for of_block, block, own, *of_thin in zip(*blocks, strict=True):
-            rest.append(_gradients(of_block, block, factors, of_thin, own)[1:])
-        return dx, *_merged(lambda terms: torch.stack(terms).sum(0), rest)
-
-
-def _gradients(g: Tensor, x: Tensor, factors: Maybe, thin: Sequence[Tensor | None], own: Tensor | None = None) -> Maybe:
-    """Those of ``x``, which is written into ``own`` if there is one, and of the factors."""
+def _gradients(g: Tensor, x: Tensor, factors: Sides, thin: Sequence[Tensor | None], out: Tensor | None = None) -> Maybe:
+    """Those of ``x``, which may be written to ``out``, and of the factors: the formulas at the head of this file."""
     U, V, U_, V_ = factors
     P, Q, M = thin
-    start = g if own is None else own.copy_(g)
-    dx, T, G, N = _product(start, *_transposed(U, V), *_transposed(U_, V_), owned=own is not None)
+    dx, T, G, N = _product(g, (*_transposed(U, V), *_transposed(U_, V_)), out)
     return dx, _outer(g, P, G, M), _outer(T, x, N, Q), _inner(x, G, P, N), _inner(Q, g, M, T)
 
 
+def _gradients_by_blocks(g: Tensor, x: Tensor, factors: Sides, thin: Sequence[Tensor | None]) -> Maybe:
+    """:func:`_gradients`, of the factors as the sum over the blocks."""
+    dx, size = torch.empty_like(g), _block_size(x)
+    blocks = [repeat(None) if tensor is None else tensor.split(size) for tensor in (g, x, dx, *thin)]
+    of_factors = []
+    for of_block, block, out, *of_thin in zip(*blocks, strict=False):  # None repeats for ever
+        of_factors.append(_gradients(of_block, block, factors, of_thin, out)[1:])
+    return dx, *_merged(lambda terms: torch.stack(terms).sum(0), of_factors)
+
+
 def _transposed(U: Tensor | None, V: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """``(I + U V)^T = I + V^T U^T``."""
     return (None, None) if U is None or V is None else (V.mT, U.mT)
 
 
@@ -197,47 +240,3 @@ def _inner(a: Tensor | None, b: Tensor | None, c: Tensor | None, d: Tensor | Non
         return None
     total = _rows(a).mT @ _rows(b)
     return total if c is None or d is None else torch.addmm(total, _rows(c).mT, _rows(d))
-
-
-def _jvp(ctx: Any, dx: Tensor | None, *tangents: Tensor | None) -> Maybe:
-    """The product rule; ``I + U V`` moves by ``dU V + U dV``, which is ``[dU, U] [V; dV]``."""
-    x, U, V, U_, V_ = ctx.saved_tensors[:5]
-    moved = torch.zeros_like(x) if dx is None else _product(dx, U, V, U_, V_)[0]
-    if U is not None:
-        scaled = _product(x, None, None, U_, V_)[0]
-        moved = moved + _product(scaled, *_moved(U, V, *tangents[:2]), None, None)[0] - scaled
-    if U_ is not None:
-        scaled = _product(x, U, V, None, None)[0]
-        moved = moved + _product(scaled, None, None, *_moved(U_, V_, *tangents[2:]))[0] - scaled
-    return moved, None, None, None
-
-
-def _moved(U: Tensor, V: Tensor, dU: Tensor | None, dV: Tensor | None) -> Factors:
-    zero = [torch.zeros_like(U) if dU is None else dU, torch.zeros_like(V) if dV is None else dV]
-    return torch.cat([zero[0], U], 1), torch.cat([V, zero[1]], 0)
-
-
-def _vmap(info: Any, in_dims: tuple[int | None, ...], inputs: Tensor, *factors: Tensor | None) -> Any:
-    """The matrices of all samples as one batch, or sample by sample where the factors differ."""
-    n = info.batch_size
-    x = inputs.expand(n, *inputs.shape) if in_dims[0] is None else inputs.movedim(in_dims[0], 0)
-    if all(dim is None for dim in in_dims[1:]):
-        results = _Update.apply(x.flatten(0, 1), *factors)  # type: ignore[no-untyped-call]
-        results = tuple(None if result is None else result.unflatten(0, (n, -1)) for result in results)
-    else:
-
-        def sample(i: int) -> list[Tensor | None]:
-            pairs = zip(factors, in_dims[1:], strict=True)
-            return [t if t is None or dim is None else t.select(dim, i) for t, dim in pairs]
-
-        each = [_Update.apply(x[i], *sample(i)) for i in range(n)]  # type: ignore[no-untyped-call]
-        results = tuple(None if parts[0] is None else torch.stack(parts) for parts in zip(*each, strict=True))
-    return results, tuple(None if result is None else 0 for result in results)
-
-
-class _Update(torch.autograd.Function):
-    forward = staticmethod(_forward)
-    setup_context = staticmethod(_save)
-    backward = staticmethod(_backward)
-    jvp = staticmethod(_jvp)
-    vmap = staticmethod(_vmap)

@@ -51,7 +51,7 @@ class ActNorm(LinearTransform, DataInitialized):
     @torch.no_grad()
     def initialize(self, inputs: Tensor) -> None:
         """Set scale and shift so that ``inputs`` leave with mean 0 and standard deviation 1 in each channel."""
-        self._check(inputs)
+        self.check_inputs(inputs)
         if not inputs.numel():
             raise ValueError(f"inputs must hold at least one value, got shape {tuple(inputs.shape)}")
         std, mean = torch.std_mean(inputs, dim=(0, 2, 3), correction=0)
@@ -69,14 +69,17 @@ class ActNorm(LinearTransform, DataInitialized):
         """Show the arguments in ``print``."""
         return f"num_channels={self.num_channels}"
 
-    def _check(self, inputs: Tensor) -> None:
+    def check_inputs(self, inputs: Tensor) -> None:
+        """Refuse inputs with other channels."""
         check_channel_inputs(inputs, self.num_channels)
 
-    def _map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        scale = self.log_scale.exp().view(-1, 1, 1)
-        return scale * inputs + scale * self.bias.view(-1, 1, 1), self._logabsdet(inputs)
+    def map_forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """``y = e^s (x + b)``: the shift first, as ``e^s x + e^s b`` cancels where the mean exceeds the deviation."""
+        outputs = (inputs + self.bias.view(-1, 1, 1)) * self.log_scale.exp().view(-1, 1, 1)
+        return outputs, self._logabsdet(inputs)
 
-    def _inverse_map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def map_inverse(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """``x = e^-s y - b``."""
         outputs = inputs * (-self.log_scale).exp().view(-1, 1, 1) - self.bias.view(-1, 1, 1)
         return outputs, -self._logabsdet(inputs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from math import isfinite
 
 import torch
@@ -32,12 +33,18 @@ class SingularError(ArithmeticError):
     """
 
 
-class LinearTransform(Transform):
-    """A linear map whose log-det does not depend on its inputs.
+class LinearTransform(Transform, ABC):
+    """A linear map, or an affine one, whose log-det does not depend on its inputs.
 
-    Subclasses give ``_check(inputs)``, ``_map(inputs)`` and ``_inverse_map(inputs)``; the last two return the outputs
-    and the scalar ``log |det|`` of the map that they applied. Those whose inverse solves linear systems say which in
-    ``solved``.
+    A layer gives three methods:
+
+    - ``check_inputs(inputs)`` raises a ValueError or TypeError for inputs that the layer cannot take.
+    - ``map_forward(inputs)`` returns the outputs, and ``log |det|`` of the map for one input, a scalar.
+    - ``map_inverse(inputs)`` returns the same two of the inverse map.
+
+    The class does the rest: it keeps autocast away from them, sees to the dtype, and gives the log-det its shape
+    ``(B,)``. A layer whose inverse solves linear systems may name their matrices in :meth:`solved_matrices`, so that
+    ``nflows-woodbury diagnose`` knows their condition.
 
     Raises:
         SingularError: from ``inverse`` of a singular map, on the CPU outside compiled code. Elsewhere a check would
@@ -48,11 +55,11 @@ class LinearTransform(Transform):
     ...     def __init__(self):
     ...         super().__init__()
     ...         self.log_scale = torch.nn.Parameter(torch.ones(()))
-    ...     def _check(self, inputs):
+    ...     def check_inputs(self, inputs):
     ...         pass
-    ...     def _map(self, inputs):
+    ...     def map_forward(self, inputs):
     ...         return self.log_scale.exp() * inputs, inputs.shape[1:].numel() * self.log_scale
-    ...     def _inverse_map(self, inputs):
+    ...     def map_inverse(self, inputs):
     ...         return (-self.log_scale).exp() * inputs, -inputs.shape[1:].numel() * self.log_scale
     >>> Scale()(torch.zeros(2, 3, 4))[1].tolist()
     [12.0, 12.0]
@@ -60,18 +67,18 @@ class LinearTransform(Transform):
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map data towards noise; ``context`` is accepted and not used."""
-        self._check(inputs)
+        self.check_inputs(inputs)
         check_layer_dtype(inputs, next(self.parameters()).dtype)
         with full_precision(inputs):
-            outputs, logabsdet = self._map(inputs)
+            outputs, logabsdet = self.map_forward(inputs)
         return outputs, _per_input(logabsdet, inputs)
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map noise towards data; ``context`` is accepted and not used."""
-        self._check(inputs)
+        self.check_inputs(inputs)
         check_layer_dtype(inputs, next(self.parameters()).dtype)
         with full_precision(inputs):
-            outputs, logabsdet = self._inverse_map(inputs)
+            outputs, logabsdet = self.map_inverse(inputs)
         if inputs.device.type == "cpu" and not torch.compiler.is_compiling() and not isfinite(logabsdet.item()):
             raise SingularError(
                 f"{type(self).__name__}({self.extra_repr()}) is singular, the log |det| of its inverse is "
@@ -79,18 +86,21 @@ class LinearTransform(Transform):
             )
         return outputs, _per_input(logabsdet, inputs)
 
-    def solved(self, inputs: Tensor) -> Tensor | None:
+    @abstractmethod
+    def check_inputs(self, inputs: Tensor) -> None:
+        """Raise a ValueError or TypeError for inputs that the layer cannot take."""
+
+    @abstractmethod
+    def map_forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """The outputs, and ``log |det|`` of the map for one input, a scalar."""
+
+    @abstractmethod
+    def map_inverse(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """The outputs of the inverse map, and its ``log |det|`` for one input, a scalar."""
+
+    def solved_matrices(self, inputs: Tensor) -> Tensor | None:
         """The matrices ``(..., k, k)`` of the systems that the inverse solves for such inputs, or None."""
         return None
-
-    def _check(self, inputs: Tensor) -> None:
-        raise NotImplementedError
-
-    def _map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
-
-    def _inverse_map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
 
 
 def _per_input(logabsdet: Tensor, inputs: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nflows_woodbury.checks import check_channel_inputs, check_image_shape, check_one_of
+from nflows_woodbury.linalg import small
 from nflows_woodbury.transforms.base import LinearTransform
 
 __all__ = ["InvertibleConv1x1"]
@@ -47,39 +48,42 @@ class InvertibleConv1x1(LinearTransform):
         check_one_of("parametrization", parametrization, PARAMETRIZATIONS)
         self.matrix: Any = PARAMETRIZATIONS[parametrization](self.num_channels)
 
-    def _check(self, inputs: Tensor) -> None:
+    def check_inputs(self, inputs: Tensor) -> None:
+        """Refuse inputs with other channels."""
         check_channel_inputs(inputs, self.num_channels)
 
-    def _map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def map_forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """``W x`` at every pixel."""
         weight, logabsdet = self.matrix()
         return _mix(weight, inputs), _pixels(inputs) * logabsdet
 
-    def _inverse_map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def map_inverse(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """``W^-1 x`` at every pixel."""
         weight, logabsdet = self.matrix.inverse()
         return _mix(weight, inputs), -_pixels(inputs) * logabsdet
 
-    def solved(self, inputs: Tensor) -> Tensor:
+    def solved_matrices(self, inputs: Tensor) -> Tensor:
         """The matrix, ``(c, c)``."""
         return self.matrix()[0]
 
 
 class _Dense(nn.Module):
-    """``W`` as it is; both methods return a matrix and ``log |det W|``."""
+    """``W`` itself. ``forward`` returns ``W``, ``inverse`` its inverse, and both ``log |det W|`` in float64."""
 
     def __init__(self, num_channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(_rotation(num_channels))
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        return self.weight, torch.linalg.slogdet(self.weight).logabsdet
+        return self.weight, small.logabsdet(self.weight)
 
     def inverse(self) -> tuple[Tensor, Tensor]:
         # The inverse of W meets B h w vectors: forming it once, O(c^3), is cheaper than as many solves.
-        return torch.linalg.inv_ex(self.weight).inverse, torch.linalg.slogdet(self.weight).logabsdet
+        return small.inverse(self.weight)
 
 
 class _PLU(nn.Module):
-    """``W = P L (U + diag)``, the c (c - 1) / 2 entries of each strict triangle as a vector."""
+    """``W = P L (U + diag)``, the c (c - 1) / 2 entries of each strict triangle as a vector; as :class:`_Dense`."""
 
     permutation: Tensor
     sign: Tensor
@@ -96,19 +100,21 @@ class _PLU(nn.Module):
         self.upper = nn.Parameter(upper[columns, rows])
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        lower, upper = self._triangles()
-        return self.permutation @ lower @ upper, self.log_scale.sum()
+        permutation, lower, upper, log_scale = self._factors()
+        return (permutation @ lower @ upper).to(self.lower.dtype), log_scale.sum()
 
     def inverse(self) -> tuple[Tensor, Tensor]:
-        lower, upper = self._triangles()
-        solved = torch.linalg.solve_triangular(lower, self.permutation.mT, upper=False, unitriangular=True)
-        return torch.linalg.solve_triangular(upper, solved, upper=True), self.log_scale.sum()
+        permutation, lower, upper, log_scale = self._factors()
+        inverse = small.triangular_inverse(upper, upper=True) @ small.triangular_inverse(lower, upper=False)
+        return (inverse @ permutation.mT).to(self.lower.dtype), log_scale.sum()
 
-    def _triangles(self) -> tuple[Tensor, Tensor]:
-        c = self.log_scale.numel()
-        rows, columns = torch.tril_indices(c, c, -1, device=self.lower.device)
-        lower = torch.ones_like(self.log_scale).diag().index_put((rows, columns), self.lower)
-        return lower, (self.sign * self.log_scale.exp()).diag().index_put((columns, rows), self.upper)
+    def _factors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """``P``, ``L``, ``U + diag`` and the log scale, in float64."""
+        tensors = self.permutation, self.sign, self.log_scale, self.lower, self.upper
+        permutation, sign, log_scale, below, above = map(small.wide, tensors)
+        rows, columns = torch.tril_indices(len(permutation), len(permutation), -1, device=permutation.device)
+        lower = torch.ones_like(log_scale).diag().index_put((rows, columns), below)
+        return permutation, lower, (sign * log_scale.exp()).diag().index_put((columns, rows), above), log_scale
 
 
 PARAMETRIZATIONS: dict[str, type[nn.Module]] = {"dense": _Dense, "plu": _PLU}
@@ -119,8 +125,8 @@ def _rotation(n: int) -> Tensor:
 
 
 def _mix(weight: Tensor, inputs: Tensor) -> Tensor:
-    # bmm, as matmul of a weight that learns would transpose the images, and copy them
-    return torch.bmm(weight.expand(len(inputs), -1, -1), inputs.flatten(2)).view(inputs.shape)
+    # matmul by a weight that learns would transpose the images, and copy them
+    return torch.bmm(weight.expand(inputs.shape[0], -1, -1), inputs.flatten(2)).view(inputs.shape)
 
 
 def _pixels(inputs: Tensor) -> int:

@@ -76,15 +76,18 @@ class AutoregressiveConvolution(LinearTransform):
         """Show the arguments in ``print``."""
         return f"num_channels={self.num_channels}, kernel_size={self.kernel_size}, corner={self.corner!r}"
 
-    def _check(self, inputs: Tensor) -> None:
+    def check_inputs(self, inputs: Tensor) -> None:
+        """Refuse inputs with other channels."""
         check_channel_inputs(inputs, self.num_channels)
 
-    def _map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def map_forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn the corner up and left, convolve, turn back."""
         axes, upper = CORNERS[self.corner]
         kernel, logabsdet = self._kernel(upper)
         return triangular_conv.convolve(inputs.flip(axes), kernel).flip(axes), _pixels(inputs) * logabsdet
 
-    def _inverse_map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def map_inverse(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn the corner up and left, substitute, turn back."""
         axes, upper = CORNERS[self.corner]
         kernel, logabsdet = self._kernel(upper)
         return triangular_conv.solve(inputs.flip(axes), kernel, upper=upper).flip(axes), -_pixels(inputs) * logabsdet

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from nflows_woodbury.checks import check_channel_inputs, check_image_shape, check_positive_int
+from nflows_woodbury.linalg import small
+from nflows_woodbury.linalg.modes import is_traced
 from nflows_woodbury.transforms.base import LinearTransform
 
 __all__ = ["PeriodicConvolution"]
@@ -68,7 +70,8 @@ class PeriodicConvolution(LinearTransform):
         """Show the arguments in ``print``."""
         return f"num_channels={self.num_channels}, kernel_size={self.kernel_size}"
 
-    def _check(self, inputs: Tensor) -> None:
+    def check_inputs(self, inputs: Tensor) -> None:
+        """Refuse inputs with other channels, or smaller than the kernel."""
         check_channel_inputs(inputs, self.num_channels)
         self._fits("inputs", *inputs.shape[2:])
 
@@ -79,35 +82,49 @@ class PeriodicConvolution(LinearTransform):
                 f"got {height} x {width}"
             )
 
-    def _map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def map_forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Centre the kernel, multiply by the matrix of each frequency."""
         shift, matrices = self.kernel_size // 2, self._matrices(*inputs.shape[2:])
-        outputs = _filter(inputs.roll((shift, shift), (2, 3)), lambda columns: matrices @ columns)
-        return outputs, _logabsdet(matrices, inputs.shape[3])
+        columns = _spectrum(inputs.roll((shift, shift), (2, 3)))
+        outputs = _image(matrices.to(columns.dtype) @ columns, inputs.shape[2:])
+        return outputs, _total(small.logabsdet(matrices), inputs.shape[3])
 
-    def _inverse_map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def map_inverse(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Solve with the matrix of each frequency, undo the shift."""
         shift, matrices = self.kernel_size // 2, self._matrices(*inputs.shape[2:])
-        outputs = _filter(inputs, lambda columns: torch.linalg.solve_ex(matrices, columns).result)
-        return outputs.roll((-shift, -shift), (2, 3)), -_logabsdet(matrices, inputs.shape[3])
+        columns, logabsdets = small.solve(matrices, _spectrum(inputs))
+        outputs = _image(columns, inputs.shape[2:]).roll((-shift, -shift), (2, 3))
+        return outputs, -_total(logabsdets, inputs.shape[3])
 
-    def solved(self, inputs: Tensor) -> Tensor:
+    def solved_matrices(self, inputs: Tensor) -> Tensor:
         """The matrix of each independent frequency, ``(h, w // 2 + 1, c, c)``."""
         return self._matrices(*inputs.shape[2:])
 
     def _matrices(self, height: int, width: int) -> Tensor:
-        """The matrix of each independent frequency, (h, w // 2 + 1, c, c)."""
-        return torch.fft.rfft2(self.weight, s=(height, width)).conj().permute(2, 3, 0, 1)
+        """The matrix of each independent frequency in complex128, (h, w // 2 + 1, c, c)."""
+        kernel = small.wide(self.weight)
+        return torch.fft.rfft2(kernel, s=(height, width)).conj().permute(2, 3, 0, 1)
 
 
-def _filter(images: Tensor, multiply: Callable[[Tensor], Tensor]) -> Tensor:
-    """Apply ``multiply`` to the channels at each frequency, (h, w // 2 + 1, c, B)."""
-    if not images.shape[0]:  # oneMKL refuses an empty batch
-        return images.clone()
-    columns = torch.fft.rfft2(images).permute(2, 3, 1, 0)
-    return torch.fft.irfft2(multiply(columns).permute(3, 2, 0, 1), s=images.shape[2:])
+def _spectrum(images: Tensor) -> Tensor:
+    """The channels of all images at each independent frequency, (h, w // 2 + 1, c, B)."""
+    if _is_empty(images):
+        return images.permute(2, 3, 1, 0)[:, : images.shape[3] // 2 + 1] + 0j
+    return torch.fft.rfft2(images).permute(2, 3, 1, 0)
 
 
-def _logabsdet(matrices: Tensor, width: int) -> Tensor:
+def _image(columns: Tensor, size: torch.Size) -> Tensor:
+    """The inverse of :func:`_spectrum`, for images of this height and width."""
+    spectra = columns.permute(3, 2, 0, 1)
+    return spectra.real.new_empty(spectra.shape[:2] + size) if _is_empty(spectra) else torch.fft.irfft2(spectra, s=size)
+
+
+def _is_empty(batch: Tensor) -> bool:
+    """Whether there is no image, which oneMKL refuses; not asked of compilers and tracers, whose batch may be any."""
+    return not is_traced() and not batch.shape[0]
+
+
+def _total(values: Tensor, width: int) -> Tensor:
     """The sum over all ``h w`` frequencies, from the (h, w // 2 + 1) independent ones."""
-    values = torch.linalg.slogdet(matrices).logabsdet
     once = values[:, [0, -1]] if width % 2 == 0 else values[:, :1]  # the others stand for their conjugates as well
     return once.sum() + 2 * values[:, 1 : (width + 1) // 2].sum()

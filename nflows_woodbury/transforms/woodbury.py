@@ -2,51 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
 from math import prod
 
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import check_image_inputs, check_image_shape, check_one_of, check_positive_int
-from nflows_woodbury.linalg import low_rank
-from nflows_woodbury.linalg.low_rank import Factors
-from nflows_woodbury.linalg.two_sided import two_sided
+from nflows_woodbury.checks import check_image_inputs, check_image_shape, check_positive_int
+from nflows_woodbury.linalg.low_rank import Factors, capacitances, inverses, logabsdets
+from nflows_woodbury.linalg.starts import Start, start_factors
+from nflows_woodbury.linalg.two_sided import along_axes
 from nflows_woodbury.transforms.base import LinearTransform, SingularError
 from nflows_woodbury.transforms.chain import Chain
 
 __all__ = ["LowRankChain", "LowRankTransform", "MEWoodburyTransform", "WoodburyTransform"]
 
-Start = str | Callable[[int, int], tuple[Tensor, Tensor]]
+
+class _Updates(LinearTransform):
+    """What one update and a chain of them share: all in few passes, and their log-dets as one batch."""
+
+    shape: tuple[int, ...]
+
+    @abstractmethod
+    def _parts(self) -> list[LowRankTransform]:
+        """The updates, by rising axes."""
+
+    def check_inputs(self, inputs: Tensor) -> None:
+        """Refuse inputs of another shape than ``(B, *shape)``."""
+        check_image_inputs(inputs, self.shape)
+
+    def map_forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """``I + U V`` along each group; the log-det is the sum of ``m log |det(I + V U)|``."""
+        pairs = [(part.U, part.V) for part in self._parts()]
+        return self._apply_along(pairs, inputs), self._total(logabsdets(pairs))
+
+    def map_inverse(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """``I - U (I + V U)^-1 V`` along each group."""
+        pairs, of_maps = inverses([(part.U, part.V) for part in self._parts()])
+        return self._apply_along(pairs, inputs), -self._total(of_maps)
+
+    def _apply_along(self, pairs: Sequence[Factors], inputs: Tensor) -> Tensor:
+        """The parts with these factors: ``(I + U V) x`` on channels, ``x (I + U V)`` along any other group."""
+        groups = [part.axes for part in self._parts()]
+        columns = [(U, V) if axes[0] == 0 else (V.mT, U.mT) for axes, (U, V) in zip(groups, pairs, strict=True)]
+        return along_axes(inputs, groups, columns)
+
+    def _total(self, of_maps: Tensor) -> Tensor:
+        """The sum over the updates, each as often as there are vectors along its group."""
+        vectors = [prod(self.shape) // part.size for part in self._parts()]
+        first, *others = (m * of_map for m, of_map in zip(vectors, of_maps.unbind(), strict=True))
+        return sum(others, first)
 
 
-class LowRankTransform(LinearTransform):
+class LowRankTransform(_Updates):
     r"""A low-rank update of the identity along one group of axes.
 
     With ``n`` the product of the group's sizes and ``x`` seen as a matrix, the group whose first axis is axis 0
     (channels) indexes rows and is updated from the left, any other group indexes columns and is updated from the
     right:
 
-    .. math:: y = (I_n + U V)\, x \quad\text{or}\quad y = x\, (I_n + U V), \qquad
-              \log|\det J| = m \log|\det(I_d + V U)|
+    .. math:: y = (I_n + U V)\, x \quad\text{or}\quad y = x\, (I_n + U V), \qquad \log|\det J| = m \log|\det(I_d + V U)|
 
     where ``m`` is the number of vectors, the product of the other sizes. The inverse has the same form,
-    :math:`(I + U V)^{-1} = I - U (I + V U)^{-1} V`. Forward and inverse cost ``O(d)`` per entry of ``x``, plus
-    ``O(d^2 n + d^3)`` once per call.
+    :math:`(I + U V)^{-1} = I - U (I + V U)^{-1} V`. Both ways cost ``O(d)`` per entry of ``x``, plus ``O(d^2 n + d^3)``
+    once per call.
 
     Args:
         shape: sizes of one input without its batch axis, of any length: ``(c, h, w)``, ``(D,)``, ``(c, t)``.
         axes: the group, consecutive axes of ``shape`` in rising order, such as ``(0,)`` or ``(1, 2)``.
         rank: ``d``; may exceed ``n``.
-        init: a name in :data:`nflows_woodbury.linalg.low_rank.STARTS` (``"paper"``, ``"reflection"``, ``"cancelling"``,
+        init: a name in :data:`nflows_woodbury.linalg.starts.STARTS` (``"paper"``, ``"reflection"``, ``"cancelling"``,
             ``"cancelling-unit"``), or a function ``(n, d) -> (U, V)``.
 
-    Shapes:
-        inputs and outputs ``(B, *shape)``, of the parameters' dtype; ``logabsdet`` ``(B,)``; parameters ``U``
-        ``(n, d)`` and ``V`` ``(d, n)``.
+    Shapes: inputs and outputs ``(B, *shape)``; ``logabsdet`` ``(B,)``; parameters ``U`` ``(n, d)``, ``V`` ``(d, n)``.
 
     Raises:
-        ValueError, TypeError: for axes that are no consecutive group, a rank below 1, an unknown start, or inputs of
-            another shape or dtype.
+        ValueError, TypeError: for axes that are no group, a rank below 1, a bad start, or inputs of another shape.
 
     Reference: Lu and Huang, Woodbury Transformations for Deep Generative Flows, NeurIPS 2020, section 3.
 
@@ -68,45 +99,21 @@ class LowRankTransform(LinearTransform):
             raise ValueError(f"axes must be consecutive axes of shape {self.shape} in rising order, got {self.axes}")
         self.rank = check_positive_int("rank", rank)
         self.size = prod(self.shape[axis] for axis in self.axes)
-        start = init if callable(init) else low_rank.STARTS[check_one_of("init", init, low_rank.STARTS)]
-        U, V = start(self.size, self.rank)
-        if U.shape != (self.size, self.rank) or V.shape != (self.rank, self.size):
-            raise ValueError(
-                f"init must give factors of shapes {(self.size, self.rank)} and {(self.rank, self.size)}, "
-                f"got {tuple(U.shape)} and {tuple(V.shape)}"
-            )
-        self.U = nn.Parameter(U)
-        self.V = nn.Parameter(V)
+        self.U, self.V = map(nn.Parameter, start_factors(init, self.size, self.rank))
 
     def extra_repr(self) -> str:
         """Show the arguments in ``print``."""
         return f"shape={self.shape}, axes={self.axes}, rank={self.rank}"
 
-    def _check(self, inputs: Tensor) -> None:
-        check_image_inputs(inputs, self.shape)
+    def _parts(self) -> list[LowRankTransform]:
+        return [self]
 
-    def _map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        return _apply([self], [(self.U, self.V)], inputs), self._multiplicity * low_rank.logabsdet(self.U, self.V)
-
-    def _inverse_map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        U, V, logabsdet = low_rank.inverse_factors(self.U, self.V)
-        return _apply([self], [(U, V)], inputs), -self._multiplicity * logabsdet
-
-    def solved(self, inputs: Tensor) -> Tensor:
-        """The capacitance, ``(d, d)``; ``(n, n)`` where the rank exceeds the axis."""
-        return low_rank.capacitance(self.U, self.V)
-
-    @property
-    def _multiplicity(self) -> int:
-        return prod(self.shape) // self.size
-
-    def _on(self, side: str, factors: Factors) -> Factors:
-        """What acts on one side of a matrix; but on the side of its own the map is the transposed one."""
-        U, V = factors
-        return (U, V) if (side == "left") == (self.axes[0] == 0) else (V.mT, U.mT)
+    def solved_matrices(self, inputs: Tensor) -> Tensor:
+        """The capacitance, ``(1, d, d)``; ``(1, n, n)`` where the rank exceeds the axis."""
+        return capacitances([(self.U, self.V)])
 
 
-class LowRankChain(LinearTransform, Chain):
+class LowRankChain(_Updates, Chain):
     """Low-rank updates along different groups of axes of the same inputs, which share passes over them.
 
     The map is that of :class:`~nflows_woodbury.transforms.chain.Chain`. Two updates of neighbouring groups, of which
@@ -114,10 +121,7 @@ class LowRankChain(LinearTransform, Chain):
     of the updates they run one after the other, so that the hook sees its inputs and outputs.)
 
     Args:
-        updates: :class:`LowRankTransform` of one shape, by rising axes; else TypeError or ValueError.
-
-    Shapes:
-        inputs and outputs ``(B, *shape)``, ``logabsdet`` ``(B,)``.
+        updates: :class:`LowRankTransform` of one ``shape``, by rising axes; else TypeError or ValueError.
 
     >>> import torch
     >>> shape = (3, 8, 6, 6)  # channels, time, height, width
@@ -135,6 +139,7 @@ class LowRankChain(LinearTransform, Chain):
         axes = [axis for part in parts for axis in part.axes]
         if len({part.shape for part in parts}) > 1 or axes != sorted(set(axes)):
             raise ValueError(f"updates must be of one shape, along different axes in rising order, got {parts!r}")
+        self.shape = parts[0].shape
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map data towards noise; ``context`` is accepted and not used."""
@@ -149,37 +154,8 @@ class LowRankChain(LinearTransform, Chain):
         except SingularError:  # one by one, so that the error names the update
             return Chain.inverse(self, inputs, context)
 
-    def _check(self, inputs: Tensor) -> None:
-        self.transforms[0]._check(inputs)
-
-    def _map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        factors = [(part.U, part.V) for part in self.transforms]
-        return _apply(self.transforms, factors, inputs), self._total(low_rank.logabsdets(factors))
-
-    def _inverse_map(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        factors, logabsdets = low_rank.inverses([(part.U, part.V) for part in self.transforms])
-        return _apply(self.transforms, factors, inputs), -self._total(logabsdets)
-
-    def _total(self, logabsdets: Tensor) -> Tensor:
-        pairs = zip(self.transforms, logabsdets.unbind(), strict=True)
-        first, *others = (part._multiplicity * logabsdet for part, logabsdet in pairs)
-        return sum(others, first)
-
-
-def _apply(updates: Sequence[LowRankTransform], factors: Sequence[Factors], inputs: Tensor) -> Tensor:
-    """Updates with such factors instead of their own, two at once where they act on the two sides of a matrix."""
-    outputs, rest, shape = inputs, list(zip(updates, factors, strict=True)), updates[0].shape
-    while rest:
-        left, right, n = None, None, 1
-        start = rest[-1][0].axes[-1] + 1  # of the axes that index columns
-        if start == len(shape):
-            update, own = rest.pop()
-            right, start = update._on("right", own), update.axes[0]
-        if rest and rest[-1][0].axes[-1] + 1 == start:
-            update, own = rest.pop()
-            left, n = update._on("left", own), update.size
-        outputs = two_sided(outputs.reshape(-1, n, prod(shape[start:])), left, right)
-    return outputs.view(inputs.shape)
+    def _parts(self) -> list[LowRankTransform]:
+        return list(self.transforms)
 
 
 class WoodburyTransform(LowRankChain):
@@ -197,35 +173,26 @@ class WoodburyTransform(LowRankChain):
 
     Args:
         shape: ``(c, h, w)``.
-        ranks: ``(dc, ds)``, the ranks of the channel and the pixel update; the paper's settings are
-            ``(8, 16)`` at 32 x 32 pixels.
+        ranks: ``(dc, ds)``, those of the channel and the pixel update; the paper has ``(8, 16)`` at 32 x 32 pixels.
         init: one start for each update, or one for both, see :class:`LowRankTransform`. The default, a reflection on
-            the channels and cancelling factors on the pixels, has log-det 0 and learns faster than the
-            paper's (``"paper"``), see the docs.
+            the channels and cancelling factors on the pixels, has log-det 0 and learns faster than ``"paper"``.
 
-    Shapes:
-        inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``.
-
-    Raises:
-        ValueError, TypeError: for a bad shape, rank or start, or inputs of another shape or dtype.
+    Shapes: inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``. ValueError or TypeError for any other, and for
+    bad arguments.
 
     Reference: Lu and Huang, NeurIPS 2020, section 3.1, equations 3 to 6.
 
     >>> import torch
-    >>> transform = WoodburyTransform((12, 16, 16), ranks=(8, 16))
-    >>> inputs = torch.randn(4, 12, 16, 16)
+    >>> transform, inputs = WoodburyTransform((12, 16, 16), ranks=(8, 16)), torch.randn(4, 12, 16, 16)
     >>> outputs, logabsdet = transform(inputs)
     >>> bool(torch.allclose(transform.inverse(outputs)[0], inputs, atol=1e-4))
     True
     """
 
     def __init__(
-        self,
-        shape: Sequence[int],
-        ranks: Sequence[int],
-        init: Start | Sequence[Start] = ("reflection", "cancelling"),
+        self, shape: Sequence[int], ranks: Sequence[int], init: Start | Sequence[Start] = ("reflection", "cancelling")
     ) -> None:
-        super().__init__(_updates(shape, (("dc", (0,)), ("ds", (1, 2))), ranks, init))
+        super().__init__(_updates(shape, {"dc": (0,), "ds": (1, 2)}, ranks, init))
 
 
 class MEWoodburyTransform(LowRankChain):
@@ -243,21 +210,16 @@ class MEWoodburyTransform(LowRankChain):
     Args:
         shape: ``(c, h, w)``.
         ranks: ``(dc, dh, dw)`` of channels, rows and columns; they may exceed their axis.
-        init: one start for each update, or one for all, see :class:`LowRankTransform`; by default a reflection on the
-            channels and cancelling factors of size one on rows and columns.
+        init: one start for each update, or one for all; by default a reflection on the channels and cancelling factors
+            of size one on rows and columns.
 
-    Shapes:
-        inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``.
-
-    Raises:
-        ValueError, TypeError: for a bad shape, rank or start, or inputs of another shape or dtype.
+    Shapes and errors are those of :class:`WoodburyTransform`.
 
     Reference: Lu and Huang, NeurIPS 2020, section 3.2; its appendix garbles the shapes and the determinant, the
     lines above are checked against dense matrices.
 
     >>> import torch
-    >>> transform = MEWoodburyTransform((12, 16, 16), ranks=(8, 16, 16))
-    >>> outputs, logabsdet = transform(torch.randn(4, 12, 16, 16))
+    >>> outputs, logabsdet = MEWoodburyTransform((12, 16, 16), ranks=(8, 16, 16))(torch.randn(4, 12, 16, 16))
     >>> outputs.shape, logabsdet.shape
     (torch.Size([4, 12, 16, 16]), torch.Size([4]))
     """
@@ -268,18 +230,14 @@ class MEWoodburyTransform(LowRankChain):
         ranks: Sequence[int],
         init: Start | Sequence[Start] = ("reflection", "cancelling-unit", "cancelling-unit"),
     ) -> None:
-        super().__init__(_updates(shape, (("dc", (0,)), ("dh", (1,)), ("dw", (2,))), ranks, init))
+        super().__init__(_updates(shape, {"dc": (0,), "dh": (1,), "dw": (2,)}, ranks, init))
 
 
 def _updates(
-    shape: Sequence[int],
-    groups: Sequence[tuple[str, tuple[int, ...]]],
-    ranks: Sequence[int],
-    init: Start | Sequence[Start],
+    shape: Sequence[int], groups: dict[str, tuple[int, ...]], ranks: Sequence[int], init: Start | Sequence[Start]
 ) -> list[LowRankTransform]:
-    """One low-rank update for each named group of axes."""
-    shape = check_image_shape(shape)
-    names = ", ".join(name for name, _ in groups)
+    """One low-rank update for each group of axes; the names are those of the ranks."""
+    shape, names = check_image_shape(shape), ", ".join(groups)
     if not isinstance(ranks, Sequence):
         raise TypeError(f"ranks must be a sequence ({names}), got {ranks!r}")
     if len(ranks) != len(groups):
@@ -287,7 +245,5 @@ def _updates(
     starts = [init] * len(groups) if isinstance(init, str) or callable(init) else list(init)
     if len(starts) != len(groups):
         raise ValueError(f"init must be one start or one for each of ({names}), got {init!r}")
-    return [
-        LowRankTransform(shape, axes, check_positive_int(f"rank {name}", rank), start)
-        for (name, axes), rank, start in zip(groups, ranks, starts, strict=True)
-    ]
+    ranks = [check_positive_int(f"rank {name}", rank) for name, rank in zip(groups, ranks, strict=True)]
+    return [LowRankTransform(shape, *setting) for setting in zip(groups.values(), ranks, starts, strict=True)]

@@ -85,7 +85,7 @@ def test_reports_cover_every_layer_with_its_log_det_and_round_trip(mixing: str) 
     assert all(type(parts[report.name]).__name__ == report.kind.split("(")[0] for report in reports)
     for report in reports:
         side = 8 if ".levels.0." in report.name else 4
-        solved = getattr(parts[report.name], "solved", lambda inputs: None)(torch.zeros(1, 1, side, side))
+        solved = getattr(parts[report.name], "solved_matrices", lambda inputs: None)(torch.zeros(1, 1, side, side))
         worst = None if solved is None else pytest.approx(torch.linalg.cond(solved).max().item())
         assert report.condition == worst
 
@@ -96,11 +96,13 @@ def test_the_condition_is_that_of_the_dense_map(name: str) -> None:
     inputs = torch.randn(1, 4, 5, 6, dtype=torch.float64)
     if name == "periodic":
         expected = torch.linalg.cond(dense_jacobian(layer, inputs))
-        values = torch.linalg.svdvals(layer.solved(inputs))  # of one frequency each; the dense map has all of them
+        values = torch.linalg.svdvals(
+            layer.solved_matrices(inputs)
+        )  # of one frequency each; the dense map has all of them
         assert (values.max() / values.min()).item() == pytest.approx(float(expected), rel=1e-9)
     else:
         expected = torch.linalg.cond(dense_jacobian(layer, inputs))
-        assert torch.linalg.cond(layer.solved(inputs)).item() == pytest.approx(float(expected), rel=1e-9)
+        assert torch.linalg.cond(layer.solved_matrices(inputs)).item() == pytest.approx(float(expected), rel=1e-9)
 
 
 def test_a_singular_layer_of_a_flow_is_reported_and_named(tmp_path, capsys) -> None:
@@ -159,7 +161,7 @@ def test_float32_error_stays_within_the_bound_of_the_condition(n: int, d: int, e
     """The bound of docs/concepts/numerics: 4 eps (1 + a) (1 + a k / |C|), a = |U| |V|, k the condition of C."""
     torch.manual_seed(exponent)
     U, V = with_condition(n, d, 10.0**exponent)
-    C = low_rank.capacitance(U, V)
+    C = low_rank.capacitances([(U, V)])
     condition = float(torch.linalg.cond(C))
     assert condition == pytest.approx(10.0**exponent, rel=1e-6)
     norms = float(torch.linalg.matrix_norm(U, 2) * torch.linalg.matrix_norm(V, 2))

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from nflows_woodbury import transforms
 from nflows_woodbury.config import COUPLINGS, LOW_RANK, MIXINGS
-from nflows_woodbury.linalg.low_rank import STARTS
+from nflows_woodbury.linalg.starts import STARTS
 from nflows_woodbury.transforms.base import LinearTransform
 from nflows_woodbury.transforms.emerging import CORNERS
 from nflows_woodbury.transforms.macow import DIRECTIONS
