@@ -74,18 +74,29 @@ def check_one_of(name: str, value: object, choices: Collection[str]) -> str:
 
 
 def check_layer_dtype(inputs: torch.Tensor, dtype: torch.dtype) -> None:
-    """Check that ``inputs`` have the dtype of a layer's parameters."""
+    """Check that ``inputs`` have the dtype of a layer's parameters, and that it is precise enough to invert in."""
+    if dtype.itemsize < 4:
+        raise TypeError(
+            f"the layer's parameters must be float32 or float64, got {dtype}, which cannot be inverted to a pixel; "
+            "undo .half() or .bfloat16() and use torch.autocast (bf16-mixed in Lightning, --precision bf16 here)"
+        )
     if inputs.dtype != dtype:
+        wider = inputs.dtype if inputs.dtype.itemsize > dtype.itemsize else dtype
         raise TypeError(
             f"inputs must have the layer's dtype {dtype}, got {inputs.dtype}; convert one of them, "
-            f"such as layer.to({inputs.dtype})"
+            f"such as {'layer' if wider == inputs.dtype else 'inputs'}.to({wider})"
         )
 
 
 def check_channel_inputs(inputs: torch.Tensor, num_channels: int) -> None:
     """Check that ``inputs`` are floating point of shape (B, num_channels, h, w), any h and w."""
     _floating(inputs)
-    if inputs.dim() != 4 or inputs.shape[1] != num_channels:
+    if inputs.dim() != 4:
+        raise ValueError(
+            f"inputs must have shape (B, {num_channels}, h, w), got {tuple(inputs.shape)}; vectors are images of one "
+            "pixel, inputs[:, :, None, None], and one image is a batch of one, inputs[None]"
+        )
+    if inputs.shape[1] != num_channels:
         raise ValueError(
             f"inputs must have shape (B, {num_channels}, h, w), got {tuple(inputs.shape)}; "
             "the layer was built for that number of channels"
@@ -107,8 +118,8 @@ def check_uint8_images(images: torch.Tensor) -> None:
     if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
         got = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
         raise TypeError(
-            f"images must be a uint8 tensor with values 0 to 255, got {got}; "
-            "scaled float images go back by (images * 255).round().to(torch.uint8)"
+            f"images must be a uint8 tensor with values 0 to 255, got {got}; values from 0 to 255 become one by "
+            "images.round().to(torch.uint8), values from 0 to 1 by (images * 255).round().to(torch.uint8)"
         )
     if images.dim() != 4:
         raise ValueError(f"images must have shape (B, channels, height, width), got {tuple(images.shape)}")

@@ -303,6 +303,29 @@ def test_whole_flow_under_autocast_stays_invertible() -> None:
     assert (back - values).abs().max() < 2e-3
 
 
+def test_nflows_mixing_under_autocast_leaves_the_rest_in_float32() -> None:
+    flow, images = build(mixing=NFLOWS_MIXINGS["nflows-conv1x1"]), random_images(32)
+    torch.manual_seed(1)
+    expected = flow(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.manual_seed(1)
+        bits = flow(images)
+        samples = flow.sample(3)
+    assert bits.dtype == torch.float32 and samples.dtype == torch.uint8
+    torch.testing.assert_close(bits, expected, rtol=1e-2, atol=0)  # its products have three digits
+    bits.mean().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in flow.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dequantizer", DEQUANTIZERS)
+def test_a_flow_in_half_precision_says_what_to_do_instead(dequantizer: str, dtype: torch.dtype) -> None:
+    flow, images = build(dequantize=DEQUANTIZERS[dequantizer](SHAPE, 8)).to(dtype), random_images(2)
+    for call in (lambda: flow(images), lambda: flow.sample(2), lambda: flow.sample_and_log_prob(2)):
+        with pytest.raises(TypeError, match=r"must be float32 or float64, got .*; undo \.half\(\) .*bf16-mixed"):
+            call()
+
+
 PAIRS = dict.fromkeys([(mixing, "affine") for mixing in MIXINGS] + [("conv1x1", coupling) for coupling in COUPLINGS])
 
 

@@ -7,7 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-__all__ = ["full_precision", "sum_pixels"]
+from nflows_woodbury.checks import check_layer_dtype
+
+__all__ = ["full_precision", "in_layer_dtype", "sum_pixels"]
 
 
 def full_precision(inputs: Tensor) -> AbstractContextManager[object]:
@@ -22,9 +24,30 @@ def full_precision(inputs: Tensor) -> AbstractContextManager[object]:
     device = inputs.device.type
     # Compilers want no questions, torch 2.4's knows no answer. Meta has no autocast, and where it is off it stays off.
     asked = not torch.compiler.is_compiling()
-    if asked and not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+    if asked and not _is_autocast(device):
         return nullcontext()
     return torch.autocast(device, enabled=False)
+
+
+def in_layer_dtype(inputs: Tensor, dtype: torch.dtype) -> Tensor:
+    """``inputs`` in the dtype of a layer's parameters, which they must have; TypeError else.
+
+    Under autocast they may be of half precision, as layers of nflows return them: those are cast up. Parameters of half
+    precision are refused.
+
+    >>> import torch
+    >>> with torch.autocast("cpu", torch.bfloat16):
+    ...     in_layer_dtype(torch.ones(2, dtype=torch.bfloat16), torch.float32).dtype
+    torch.float32
+    """
+    if inputs.dtype.itemsize < 4 and _is_autocast(inputs.device.type):
+        inputs = inputs.to(dtype)
+    check_layer_dtype(inputs, dtype)
+    return inputs
+
+
+def _is_autocast(device: str) -> bool:
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def sum_pixels(values: Tensor) -> Tensor:

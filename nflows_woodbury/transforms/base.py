@@ -9,8 +9,7 @@ import torch
 from nflows.transforms.base import Transform
 from torch import Tensor
 
-from nflows_woodbury.checks import check_layer_dtype
-from nflows_woodbury.linalg.precision import full_precision
+from nflows_woodbury.linalg.precision import full_precision, in_layer_dtype
 
 __all__ = [
     "LinearTransform",
@@ -68,7 +67,7 @@ class LinearTransform(Transform, ABC):
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map data towards noise; ``context`` is accepted and not used."""
         self.check_inputs(inputs)
-        check_layer_dtype(inputs, next(self.parameters()).dtype)
+        inputs = in_layer_dtype(inputs, next(self.parameters()).dtype)
         with full_precision(inputs):
             outputs, logabsdet = self.map_forward(inputs)
         return outputs, _per_input(logabsdet, inputs)
@@ -76,7 +75,7 @@ class LinearTransform(Transform, ABC):
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map noise towards data; ``context`` is accepted and not used."""
         self.check_inputs(inputs)
-        check_layer_dtype(inputs, next(self.parameters()).dtype)
+        inputs = in_layer_dtype(inputs, next(self.parameters()).dtype)
         with full_precision(inputs):
             outputs, logabsdet = self.map_inverse(inputs)
         if inputs.device.type == "cpu" and not torch.compiler.is_compiling() and not isfinite(logabsdet.item()):

@@ -10,7 +10,7 @@ from nflows.transforms.base import Transform
 from torch import Tensor
 
 from nflows_woodbury.checks import check_channel_inputs, check_image_shape
-from nflows_woodbury.linalg.precision import sum_pixels
+from nflows_woodbury.linalg.precision import in_layer_dtype, sum_pixels
 from nflows_woodbury.transforms.nets import ConvNet, channel_halves
 
 __all__ = ["AdditiveCoupling", "AffineCoupling", "Coupling", "shift_and_log_scale"]
@@ -72,15 +72,13 @@ class Coupling(Transform, ABC):
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Transform the second half given the first."""
-        check_channel_inputs(inputs, self.num_channels)
-        fixed, values = inputs.split(self.halves, 1)
+        fixed, values = self._split(inputs)
         outputs, logabsdet = self.map_values(values, self._condition(fixed, context))
         return torch.cat([fixed, outputs], 1), sum_pixels(logabsdet)
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Undo it: the first half came through unchanged."""
-        check_channel_inputs(inputs, self.num_channels)
-        fixed, values = inputs.split(self.halves, 1)
+        fixed, values = self._split(inputs)
         outputs, logabsdet = self.unmap_values(values, self._condition(fixed, context))
         return torch.cat([fixed, outputs], 1), sum_pixels(logabsdet)
 
@@ -99,13 +97,18 @@ class Coupling(Transform, ABC):
         >>> bool(torch.allclose(again, outputs)), again.requires_grad, halves[0].is_leaf
         (True, True, True)
         """
-        fixed, values = outputs.detach().split(self.halves, 1)
+        fixed, values = self._split(outputs.detach())
         fixed = fixed.requires_grad_()
         parameters = self._condition(fixed, context)
         with torch.no_grad():
             values = self.unmap_values(values, parameters)[0].detach()
         mapped, logabsdet = self.map_values(values.requires_grad_(), parameters)
         return (fixed, values), (torch.cat([fixed, mapped], 1), sum_pixels(logabsdet))
+
+    def _split(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        check_channel_inputs(inputs, self.num_channels)
+        fixed, values = in_layer_dtype(inputs, self.net.first.weight.dtype).split(self.halves, 1)
+        return fixed, values
 
     def _condition(self, fixed: Tensor, context: Tensor | None) -> Tensor:
         return self.net(fixed, context).unflatten(1, (self.num_parameters, self.halves[1]))

@@ -8,7 +8,7 @@ import torch
 from nflows.transforms.base import Transform
 from torch import Tensor
 
-from nflows_woodbury.checks import check_channel_inputs, check_positive_int, check_uint8_images
+from nflows_woodbury.checks import check_channel_inputs, check_layer_dtype, check_positive_int, check_uint8_images
 
 __all__ = ["UniformDequantize"]
 
@@ -59,7 +59,7 @@ class UniformDequantize(Transform):
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Images to floats in [-1/2, 1/2)."""
-        return self._add(inputs, torch.rand(inputs.shape, dtype=self._like.dtype, device=inputs.device))
+        return self._add(inputs, torch.rand(inputs.shape, dtype=self._dtype, device=inputs.device))
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Floats to uint8 images by floor; values outside [-1/2, 1/2) go to the nearest bin."""
@@ -72,6 +72,12 @@ class UniformDequantize(Transform):
         """Show the arguments in ``print``."""
         return f"bits={self.bits}"
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        """The dtype of the outputs; TypeError for half precision."""
+        check_layer_dtype(self._like, self._like.dtype)
+        return self._like.dtype
+
     def _add(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Put ``noise`` in [0, 1] on the bins; rounding never carries a value into the next bin."""
         check_uint8_images(images)
@@ -82,5 +88,4 @@ class UniformDequantize(Transform):
 
     def _logabsdet(self, images: Tensor) -> Tensor:
         value = -prod(images.shape[1:]) * self.bits * log(2)
-        dtype = torch.promote_types(self._like.dtype, torch.float32)
-        return torch.full((images.shape[0],), value, dtype=dtype, device=images.device)
+        return torch.full((images.shape[0],), value, dtype=self._dtype, device=images.device)

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nflows_woodbury.checks import check_channel_inputs, check_image_shape, check_one_of, check_positive_int
-from nflows_woodbury.linalg.precision import sum_pixels
+from nflows_woodbury.linalg.precision import in_layer_dtype, sum_pixels
 from nflows_woodbury.linalg.triangular_conv import correlate
 from nflows_woodbury.transforms.actnorm import ActNorm
 from nflows_woodbury.transforms.chain import Chain
 from nflows_woodbury.transforms.coupling import shift_and_log_scale
-from nflows_woodbury.transforms.nets import add_context, context_projection
+from nflows_woodbury.transforms.nets import add_context, check_context, context_projection
 
 __all__ = ["MaCowUnit", "MaskedConvCoupling"]
 
@@ -89,18 +89,16 @@ class MaskedConvCoupling(Transform):
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Transform every row given the rows before it."""
-        check_channel_inputs(inputs, self.num_channels)
         turn = DIRECTIONS[self.direction]
-        rows = turn(inputs)
+        rows = turn(self._checked(inputs, context))
         earlier = F.pad(rows[:, :, :-1], (*self._margins, self.kernel_size[0], 0))
         shift, log_scale = self._condition(earlier, _turned(context, turn))
         return turn((rows + shift) * log_scale.exp()), sum_pixels(log_scale)
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Undo it row by row, the first one first."""
-        check_channel_inputs(inputs, self.num_channels)
         turn = DIRECTIONS[self.direction]
-        rows, context = turn(inputs), _turned(context, turn)
+        rows, context = turn(self._checked(inputs, context)), _turned(context, turn)
         earlier = F.pad(rows[:, :, :0], (*self._margins, self.kernel_size[0], 0))
         solved, log_scales = [], []
         for i in range(rows.shape[2]):
@@ -111,6 +109,12 @@ class MaskedConvCoupling(Transform):
             solved.append(row)
             log_scales.append(log_scale)
         return turn(torch.cat(solved, 2)), -sum_pixels(torch.cat(log_scales, 2))
+
+    def _checked(self, inputs: Tensor, context: Tensor | None) -> Tensor:
+        check_channel_inputs(inputs, self.num_channels)
+        if self.context is not None:
+            check_context(context, self.context.in_channels, inputs)
+        return in_layer_dtype(inputs, self.first.weight.dtype)
 
     @property
     def _margins(self) -> tuple[int, int]:

@@ -153,16 +153,34 @@ def add_context(hidden: Tensor, projection: nn.Conv2d | None, context: Tensor | 
     """``hidden`` plus the projected context, ``(B, F)`` or ``(B, F, h, w)``; unchanged without a projection."""
     if projection is None:
         return hidden
-    if context is None:
-        raise ValueError(f"context must be given, with {projection.in_channels} features; got None")
-    if context.dim() not in (2, 4) or context.shape[1] != projection.in_channels:
-        raise ValueError(
-            f"context must have shape (B, {projection.in_channels}) or (B, {projection.in_channels}, h, w), "
-            f"got {tuple(context.shape)}"
-        )
+    context = check_context(context, projection.in_channels, hidden)
     if context.dim() == 2:
         context = context[:, :, None, None]
     return hidden + projection(context.to(projection.weight.dtype))
+
+
+def check_context(context: Tensor | None, num_features: int, inputs: Tensor) -> Tensor:
+    """Return ``context`` if it has the features that are asked for and fits the images that it is for; ValueError else.
+
+    >>> import torch
+    >>> check_context(torch.zeros(2, 3), 3, torch.zeros(2, 4, 8, 8)).shape
+    torch.Size([2, 3])
+    """
+    if context is None:
+        raise ValueError(f"context must be given, with {num_features} features; got None")
+    got, (batch, _, height, width) = tuple(context.shape), inputs.shape
+    if context.dim() == 1 and not context.is_floating_point():
+        raise ValueError(
+            f"context must have {num_features} features, got class numbers of shape {got}; give the flow an "
+            f"embedding_net, such as torch.nn.Embedding(num_classes, {num_features})"
+        )
+    if context.dim() not in (2, 4) or context.shape[1] != num_features:
+        raise ValueError(f"context must have shape (B, {num_features}) or (B, {num_features}, h, w), got {got}")
+    if context.shape[0] != batch:
+        raise ValueError(f"context must have a row for each input, {batch} as the inputs, got {context.shape[0]}")
+    if context.dim() == 4 and (context.shape[2] != height or context.shape[3] != width):
+        raise ValueError(f"context must have the height and width of the inputs, {height} x {width}, got shape {got}")
+    return context
 
 
 def channel_halves(num_channels: int) -> tuple[int, int]:

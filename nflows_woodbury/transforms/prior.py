@@ -12,8 +12,8 @@ import torch
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import check_channel_inputs, check_image_inputs, check_image_shape, check_layer_dtype
-from nflows_woodbury.linalg.precision import sum_pixels
+from nflows_woodbury.checks import check_channel_inputs, check_image_inputs, check_image_shape
+from nflows_woodbury.linalg.precision import in_layer_dtype, sum_pixels
 from nflows_woodbury.transforms.nets import add_context, channel_halves, context_projection, zero_conv
 
 __all__ = ["SplitPrior", "TopPrior"]
@@ -54,20 +54,22 @@ class SplitPrior(Transform):
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Subtract the mean of the second half and divide by its scale."""
-        check_channel_inputs(inputs, self.num_channels)
-        given, values = inputs.split(self.halves, 1)
+        given, values = self._split(inputs)
         mean, log_scale = self._mean_and_log_scale(given, context)
         return torch.cat([given, (values - mean) * (-log_scale).exp()], 1), -sum_pixels(log_scale)
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Multiply by the scale of the second half and add its mean."""
-        check_channel_inputs(inputs, self.num_channels)
-        given, noise = inputs.split(self.halves, 1)
+        given, noise = self._split(inputs)
         mean, log_scale = self._mean_and_log_scale(given, context)
         return torch.cat([given, noise * log_scale.exp() + mean], 1), sum_pixels(log_scale)
 
+    def _split(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        check_channel_inputs(inputs, self.num_channels)
+        given, values = in_layer_dtype(inputs, self.conv.weight.dtype).split(self.halves, 1)
+        return given, values
+
     def _mean_and_log_scale(self, given: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        check_layer_dtype(given, self.conv.weight.dtype)
         parameters = add_context(self.conv(given), self.context, context).to(given.dtype)
         mean, log_scale = parameters.chunk(2, 1)
         return mean, log_scale
@@ -105,17 +107,21 @@ class TopPrior(Transform):
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Subtract the mean and divide by the scale."""
+        inputs = self._checked(inputs)
         mean, log_scale = self._mean_and_log_scale(inputs, context)
         return (inputs - mean) * (-log_scale).exp(), -sum_pixels(log_scale)
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Multiply by the scale and add the mean."""
+        inputs = self._checked(inputs)
         mean, log_scale = self._mean_and_log_scale(inputs, context)
         return inputs * log_scale.exp() + mean, sum_pixels(log_scale)
 
-    def _mean_and_log_scale(self, inputs: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _checked(self, inputs: Tensor) -> Tensor:
         check_image_inputs(inputs, self.shape)
-        check_layer_dtype(inputs, self.mean.dtype)
+        return in_layer_dtype(inputs, self.mean.dtype)
+
+    def _mean_and_log_scale(self, inputs: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         parameters = torch.cat([self.mean, self.log_scale]).expand(inputs.shape[0], -1, -1, -1)
         mean, log_scale = add_context(parameters, self.context, context).to(inputs.dtype).chunk(2, 1)
         return mean, log_scale

@@ -108,7 +108,7 @@ class VariationalDequantize(UniformDequantize):
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Images to floats in [-1/2, 1/2)."""
         self._check(inputs)
-        return self._add_shaped(inputs, torch.randn(inputs.shape, dtype=self._like.dtype, device=inputs.device))
+        return self._add_shaped(inputs, torch.randn(inputs.shape, dtype=self._dtype, device=inputs.device))
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Floats to uint8 images by floor; values outside [-1/2, 1/2) go to the nearest bin."""
