@@ -76,11 +76,11 @@ def load_flow(path: str | Path, *, averaged: bool = True) -> tuple[ImageFlow, di
         FileNotFoundError: if there is no such file.
         ValueError: if it is no checkpoint of this package, or its weights do not fit its settings.
 
-    In the example ``run_folder`` is the folder of a run of one step on 8 x 8 images.
+    In the example ``run_folder`` is the folder of a run of 12 steps on 16 x 16 images.
 
     >>> flow, settings = load_flow(run_folder)
     >>> flow.sample(5).shape, settings["steps"]
-    (torch.Size([5, 3, 8, 8]), 1)
+    (torch.Size([5, 3, 16, 16]), 12)
     """
     checkpoint = read_checkpoint(path)
     settings = {**checkpoint["nflows_woodbury"], "steps": checkpoint.get("global_step")}
@@ -144,11 +144,11 @@ def open_run(path: str | Path, data: str | None = None, *, averaged: bool = True
         FileNotFoundError: if there is no such file, or the images are not where they were.
         ValueError: if it is no checkpoint of this package, or the images have another shape.
 
-    In the example ``run_folder`` is the folder of a run of one step on 8 x 8 images.
+    In the example ``run_folder`` is the folder of a run of 12 steps on 16 x 16 images.
 
     >>> run = open_run(run_folder)
     >>> run.source.name, run.source.shape, run.saved["steps"]
-    ('photos', (3, 8, 8), 1)
+    ('photos', (3, 16, 16), 12)
     """
     flow, saved = load_flow(path, averaged=averaged)
     if data is None:

@@ -81,7 +81,7 @@ def build(context: Tensor | None = None, shape: tuple[int, int, int] = SHAPE, **
     return flow.eval()
 
 
-@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("base", [pytest.param(b, marks=[pytest.mark.quick] * (b == "standard-normal")) for b in BASES])
 @pytest.mark.parametrize("coupling", GRID_COUPLINGS)
 @pytest.mark.parametrize("mixing", GRID_MIXINGS)
 def test_any_mixing_goes_with_any_coupling_and_base(mixing: str, coupling: str, base: str) -> None:

@@ -25,6 +25,7 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image)
 
 
+@pytest.mark.quick
 def test_train_writes_what_it_announces(whole: Path, capsys) -> None:
     (result,) = json.loads((whole / "result.json").read_text())
     assert result["images"] == 512 and result["steps"] == 12 and result["bits_per_dim"] > 0
@@ -45,6 +46,7 @@ def _scalars(folder: Path) -> set[str]:
     return set(events.Tags()["scalars"])
 
 
+@pytest.mark.quick
 def test_evaluate_and_sample_read_the_run_back(whole: Path, tmp_path: Path, capsys) -> None:
     capsys.readouterr()
     assert run("evaluate", whole, "--json", tmp_path / "e.json") == 0

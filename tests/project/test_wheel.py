@@ -1,4 +1,4 @@
-"""The installed package alone, without extras: runs in the environment of ``tox -e wheel``."""
+"""The installed package alone, without extras: runs in the environment of ``tox -e wheel`` (see conftest.py)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,7 @@ import re
 import subprocess
 import sys
 from importlib.metadata import distribution
-from importlib.util import find_spec
 from pathlib import Path
-
-import pytest
-
-pytestmark = pytest.mark.skipif(
-    find_spec("pytorch_lightning") is not None, reason="extras are installed here; tox -e wheel runs this"
-)
 
 
 def test_the_wheel_runs_the_nflows_snippet_of_the_readme(tmp_path: Path) -> None:
