@@ -116,7 +116,7 @@ def solve(outputs: Tensor, kernel: Tensor, order: str = "quadrant", *, upper: bo
 
 
 def wavefronts(height: int, width: int, order: str = "quadrant") -> list[tuple[int, int]]:
-    """The sequential steps of :func:`solve`: for each, the pixels ``first <= m < last`` that it solves at once.
+    """The sequential steps of ``solve``: for each, the pixels ``first <= m < last`` that it solves at once.
 
     ``m`` counts rows in step ``t = i + j`` of the order ``"quadrant"``, columns in step ``t = i`` of ``"rows"``.
 

@@ -44,13 +44,13 @@ BLOCK_BYTES = 2**22  # stays in the cache of a few cores
 
 
 def along_axes(inputs: Tensor, groups: Sequence[tuple[int, ...]], factors: Sequence[Factors]) -> Tensor:
-    """Multiply every vector along each group of axes by its own ``I + U V``; shape (B, *shape), the same comes back.
+    """Multiply every vector along each group of axes by its own ``I + U V``; ``(B, *shape)`` in and out.
 
     A group that ends at the last axis indexes the columns of matrices, and its update acts on them from the right. The
     group right before it indexes their rows, so both are applied at once. Any other group is a pass of its own.
 
     Args:
-        inputs: shape (B, *shape).
+        inputs: shape ``(B, *shape)``.
         groups: consecutive axes of ``shape`` each, by rising axes, such as ``[(0,), (1, 2)]``.
         factors: of each group ``U`` (n, d) and ``V`` (d, n), with ``n`` the product of its sizes.
 
