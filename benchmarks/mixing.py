@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from math import exp, log
@@ -35,6 +36,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from nflows_woodbury import WoodburyTransform
 from nflows_woodbury.config import MIXINGS
+
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
+from registry import Case
 
 Shape = tuple[int, int, int]
 CRITERIA = [(64, 12, 16, 16), (64, 24, 8, 8), (64, 48, 4, 4), (16, 96, 32, 32), (8, 96, 64, 64), (64, 192, 8, 8)]
@@ -115,7 +119,7 @@ PEERS: dict[str, Callable[[Shape, tuple[int, int]], nn.Module]] = {
     "normflows 1x1": lambda shape, ranks: Normflows(shape[0]),
 }
 OURS: dict[str, Callable[[Shape, tuple[int, int]], nn.Module]] = {
-    name: lambda shape, ranks, mixing=mixing: mixing(*ranks)(shape) for name, mixing in MIXINGS.items()
+    name: lambda shape, ranks, name=name: Case(name, shape, ranks=ranks).make() for name in MIXINGS
 }
 LAYERS = OURS | PEERS
 
