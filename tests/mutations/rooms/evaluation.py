@@ -23,7 +23,7 @@ ROWS = [
         ("best condition of all frequencies", "torch.linalg.cond(wide).max()", "torch.linalg.cond(wide).min()"),
         ("log-det per batch", "/ inputs[0].numel()", "/ inputs.numel()"),
     ),
-    *rows("evaluation/samples.py", "evaluation/test_likelihood_and_pictures.py -k 'Nearest or Interpolations'",
+    *rows("evaluation/samples.py", "evaluation/test_samples.py -k 'Nearest or Interpolations'",
         ("distances without the cross term's double", "- 2 * (x @ y.T)", "- (x @ y.T)"),
         ("straight line backwards", "torch.lerp(start, end, weight)", "torch.lerp(end, start, weight)"),
         ("context stays at its start", "torch.lerp(context[0], context[1], weight)", "context[0]"),
