@@ -17,7 +17,7 @@ from nflows_woodbury.cli.main import COMMANDS, main
 
 #: the command line has a page of its own, readers are in data.opening
 INTERNAL = {
-    *("checks", "cli", "files", "optional", "precision", "batches", "run"),
+    *("checks", "cli", "files", "optional", "precision", "batches", "run", "environment", "signals"),
     *("arrays", "cache", "cifar10", "decoding", "folder", "huggingface", "imagenet"),
 }
 ALIASES = {"Factors", "Part", "Shape", "Start"}  # names of types, which the index explains

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nflows_woodbury.checks import check_positive_int
+from nflows_woodbury.files import check_writable, is_stream
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,13 +15,19 @@ if TYPE_CHECKING:
     from nflows_woodbury.data.sources import ImageSet
     from nflows_woodbury.flow import ImageFlow
 
-__all__ = ["check_png", "draw_samples", "first_images"]
+__all__ = ["announce", "check_png", "draw_samples", "first_images"]
 
 
 def check_png(out: str) -> None:
-    """Check that a file's name ends in .png, before the work for it starts."""
-    if Path(out).suffix.lower() != ".png":
+    """Check that a picture can be written to a file that ends in .png, before the work for it starts."""
+    if Path(out).suffix.lower() != ".png" and not is_stream(out):
         raise ValueError(f"out must be a .png file, got {out!r}")
+    check_writable(out)
+
+
+def announce(what: str, picture: Path) -> None:
+    """Print where a picture is, unless it went there itself."""
+    print(f"{what} {picture}", file=sys.stderr if str(picture) == "/dev/stdout" else sys.stdout)
 
 
 def draw_samples(flow: ImageFlow, num: int, temperature: float, label: int | None, seed: int) -> Tensor:

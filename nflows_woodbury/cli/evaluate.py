@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from nflows_woodbury.cli.flags import Command, add_data, add_last_weights, add_number
+from nflows_woodbury.files import check_writable, to_json, write_json
 
 __all__ = ["COMMAND"]
 
@@ -28,16 +29,37 @@ def run(
     checkpoints: Sequence[str], *, data: str | None = None, samples: int = 1, importance_samples: int = 1,
     seed: int = 0, limit: int | None = None, averaged: bool = True, out: str | None = None,
 ) -> None:  # fmt: skip
-    """Print the records as JSON and, of several, their spread."""
+    """Print the records as JSON and, of several, their spread; ValueError names the runs that cannot be evaluated."""
+    if out is not None:
+        check_writable(out)
     from nflows_woodbury.evaluation.record import evaluate, spread
 
-    records = evaluate(
-        checkpoints, data=data, samples=samples, importance_samples=importance_samples, seed=seed, limit=limit,
-        averaged=averaged, json=out,
-    )  # fmt: skip
-    print(json.dumps(records, indent=2))
+    records: list[dict[str, Any]] = []
+    failed: list[str] = []
+    try:
+        for checkpoint in checkpoints:
+            try:
+                records += evaluate(
+                    [checkpoint], data=data, samples=samples, importance_samples=importance_samples, seed=seed,
+                    limit=limit, averaged=averaged,
+                )  # fmt: skip
+            except (ValueError, TypeError, OSError) as error:
+                if len(checkpoints) == 1:
+                    raise
+                failed.append(f"{checkpoint}: {error}")
+    finally:  # a signal, too, leaves what was done
+        _write(records, out)
     if len(records) > 1:
         print(spread(records), file=sys.stderr)
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(checkpoints)} runs cannot be evaluated; {'; '.join(failed)}")
+
+
+def _write(records: list[dict[str, Any]], out: str | None) -> None:
+    if records and out is not None:
+        write_json(out, records)
+    if records and out != "/dev/stdout":
+        print(to_json(records))
 
 
 COMMAND = Command("print trained flows' test bits/dim, with all that led to it", add_flags, run)

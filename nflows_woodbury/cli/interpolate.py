@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nflows_woodbury.checks import check_positive_int
-from nflows_woodbury.cli.drawing import check_png, first_images
+from nflows_woodbury.cli.drawing import announce, check_png, first_images
 from nflows_woodbury.cli.flags import Command, add_checkpoint, add_data, add_last_weights, add_number, add_picture
 
 __all__ = ["COMMAND"]
@@ -43,7 +43,7 @@ def run(
     context = None if start is None or end is None else (start, end)
     ends = first.images.to(trained.device), second.images.to(trained.device)
     rows = interpolations(trained.flow, ends[0], ends[1], num, context).cpu()
-    print(f"interpolations: {save_png(image_grid(rows.flatten(0, 1), columns=num), out, zoom=2)}")
+    announce("interpolations:", save_png(image_grid(rows.flatten(0, 1), columns=num), out, zoom=2))
 
 
 COMMAND = Command("write pictures on the way between test images", add_flags, run)

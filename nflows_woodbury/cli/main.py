@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from nflows_woodbury.cli import diagnose, evaluate, interpolate, nearest, presets, reconstruct, sample, train
 from nflows_woodbury.cli.flags import Command
+from nflows_woodbury.files import explain
+from nflows_woodbury.train.signals import Interrupted, handled, interrupt
 
 __all__ = ["COMMANDS", "main"]
 
@@ -28,17 +33,52 @@ COMMANDS: dict[str, Command] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status, 2 for a bad argument or file."""
-    given = vars(make_parser().parse_args(arguments))
+    """Run one command.
+
+    Returns:
+        The exit status: 0; 2 for a bad argument or file; 130, 143 or 129 after Ctrl-C, TERM or HUP; 141 where nobody
+        reads what is printed any more.
+    """
+    try:
+        try:
+            return _run(vars(make_parser().parse_args(arguments)))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _close_output()
+        return Interrupted(signal.SIGPIPE).status
+    except OSError as error:
+        _close_output()
+        return _say(f"nflows-woodbury: error: what was printed is lost: {explain(error)}", 2)
+
+
+def _close_output() -> None:
+    """Send what Python still holds to print nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(given: dict[str, Any]) -> int:
     run, debug = given.pop("run"), given.pop("debug", False)
     try:
-        run(**given)
+        with handled(interrupt):
+            run(**given)
+    except Interrupted as end:
+        return _say(f"nflows-woodbury: ended by {end}", end.status)
+    except BrokenPipeError:
+        raise
     except (ValueError, TypeError, OSError, ImportError, NotImplementedError, ArithmeticError) as error:
         if debug:
             raise
-        print(f"nflows-woodbury: error: {error}", file=sys.stderr)
-        return 2
+        message = explain(error) if isinstance(error, OSError) else str(error)
+        return _say(f"nflows-woodbury: error: {' '.join(message.split())}", 2)
     return 0
+
+
+def _say(line: str, status: int) -> int:
+    """Print a line on standard error, if somebody reads it."""
+    with suppress(BrokenPipeError):
+        print(line, file=sys.stderr, flush=True)
+    return status
 
 
 def make_parser() -> argparse.ArgumentParser:

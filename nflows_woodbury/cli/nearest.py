@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nflows_woodbury.cli.drawing import check_png, draw_samples, first_images
+from nflows_woodbury.cli.drawing import announce, check_png, draw_samples, first_images
 from nflows_woodbury.cli.flags import (
     Command,
     add_checkpoint,
@@ -69,9 +69,9 @@ def run(checkpoint: str, **flags: Any) -> None:
     print(
         "distance to the nearest training image, root mean square over pixels of 0 to 255\n"
         f"samples:          {' '.join(f'{distance:.1f}' for distance in found.of_samples)}\n"
-        f"test images:      {found.of_tests:.1f} (median)\n"
-        f"nearest images:   {found.picture}"
+        f"test images:      {found.of_tests:.1f} (median)"
     )
+    announce("nearest images:  ", found.picture)
 
 
 COMMAND = Command("write samples beside the training images nearest to them", add_flags, run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from nflows_woodbury.cli.drawing import check_png, first_images
+from nflows_woodbury.cli.drawing import announce, check_png, first_images
 from nflows_woodbury.cli.flags import Command, add_checkpoint, add_data, add_last_weights, add_number, add_picture
 
 __all__ = ["COMMAND"]
@@ -29,7 +29,7 @@ def run(
     import torch
 
     from nflows_woodbury.checkpoint import open_run
-    from nflows_woodbury.evaluation.pictures import image_grid, save_png
+    from nflows_woodbury.evaluation.pictures import pair_grid, save_png
     from nflows_woodbury.evaluation.samples import class_numbers, reconstructions
 
     trained = open_run(checkpoint, data, averaged=averaged)
@@ -37,8 +37,7 @@ def run(
     torch.manual_seed(seed)
     context = class_numbers(trained.flow, images.labels)
     back = reconstructions(trained.flow, images.images.to(trained.device), context).cpu()
-    pairs = torch.stack([images.images, back], 1).flatten(0, 1)
-    print(f"reconstructions: {save_png(image_grid(pairs), out, zoom=2)}")
+    announce("reconstructions:", save_png(pair_grid(images.images, back), out, zoom=2))
 
 
 COMMAND = Command("write test images beside what comes back from noise", add_flags, run)

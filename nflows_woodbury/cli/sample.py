@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from nflows_woodbury.cli.drawing import check_png, draw_samples
+from nflows_woodbury.cli.drawing import announce, check_png, draw_samples
 from nflows_woodbury.cli.flags import (
     Command,
     add_checkpoint,
@@ -37,7 +37,7 @@ def run(
 
     flow = load_flow(checkpoint, averaged=averaged)[0].to(find_device())
     samples = draw_samples(flow, num, temperature, label, seed)
-    print(f"samples: {save_png(image_grid(samples), out, zoom=2)}")
+    announce("samples:", save_png(image_grid(samples), out, zoom=2))
 
 
 COMMAND = Command("write a grid of samples of a trained flow as PNG", add_flags, run)

@@ -117,7 +117,7 @@ def _resume(given: dict[str, Any], running: Running) -> None:
     saved = read_run(given["resume"], running.out)
     values = _values(saved)
     refused = [
-        f"--{name.replace('_', '-')} {_written(given[name])} (the run has {_written(values[name])})"
+        f"{_written(name, given[name])} (the run has {_written('', values[name]) or 'none'})"
         for name in given
         if name in values and name not in CHANGEABLE and _plain(given[name]) != _plain(values[name])
     ]
@@ -146,8 +146,12 @@ def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _written(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value) or "none"
+def _written(name: str, value: Any) -> str:
+    """A flag as it is given, or its value alone."""
+    words = [f"--{name.replace('_', '-')}"] if name else []
+    if not isinstance(value, bool):
+        words += map(str, value if isinstance(value, list | tuple) else [value])
+    return " ".join(words)
 
 
 def _of(settings: Any, given: dict[str, Any]) -> dict[str, Any]:

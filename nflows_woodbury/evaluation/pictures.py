@@ -14,7 +14,7 @@ from nflows_woodbury.checks import check_natural_int, check_positive_int, check_
 from nflows_woodbury.files import whole_file
 from nflows_woodbury.optional import import_extra
 
-__all__ = ["image_grid", "png_bytes", "save_png"]
+__all__ = ["image_grid", "pair_grid", "png_bytes", "save_png"]
 
 
 def image_grid(images: Tensor, columns: int | None = None, gap: int = 2) -> Tensor:
@@ -43,6 +43,18 @@ def image_grid(images: Tensor, columns: int | None = None, gap: int = 2) -> Tens
     cells[:count, :, gap:, gap:] = images
     grid = cells.unflatten(0, (rows, columns)).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
     return F.pad(grid, (0, gap, 0, gap), value=255)
+
+
+def pair_grid(first: Tensor, second: Tensor) -> Tensor:
+    """The :func:`image_grid` of images, each with its partner on its right, in rows of whole pairs.
+
+    >>> import torch
+    >>> images = torch.zeros(5, 3, 8, 8, dtype=torch.uint8)
+    >>> pair_grid(images, images).shape  # 3 rows of 2 pairs
+    torch.Size([3, 32, 42])
+    """
+    columns = ceil((2 * len(first)) ** 0.5)
+    return image_grid(torch.stack([first, second], 1).flatten(0, 1), columns=columns + columns % 2)
 
 
 def save_png(image: Tensor, path: str | Path, zoom: int = 1) -> Path:

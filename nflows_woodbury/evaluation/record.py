@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nflows_woodbury.checkpoint import Run, open_run
 from nflows_woodbury.checks import check_positive_int
@@ -62,7 +63,9 @@ def spread(records: Sequence[dict[str, Any]]) -> str:
     >>> spread([{"bits_per_dim": 1.0}, {"bits_per_dim": 2.0}])
     '2 runs: 1.500 bits/dim, standard deviation 0.707'
     """
-    bits = [record["bits_per_dim"] for record in records]
+    bits = [record["bits_per_dim"] for record in records if record["bits_per_dim"] is not None]
+    if len(bits) < 2:
+        return f"{len(records)} runs, {len(bits)} with a finite likelihood"
     return f"{len(bits)} runs: {mean(bits):.3f} bits/dim, standard deviation {stdev(bits):.3f}"
 
 
@@ -76,8 +79,8 @@ def _record(
     bits = bits_per_dim(run.flow, images, samples=samples, importance_samples=importance_samples, seed=seed)
     flow, training = run.saved["flow"], run.saved["training"]
     return {
-        "bits_per_dim": float(bits.mean()),
-        "standard_error": float(bits.std() / len(bits) ** 0.5),
+        "bits_per_dim": _number(bits.mean()),
+        "standard_error": _number(bits.std() / len(bits) ** 0.5) if len(bits) > 1 else None,
         "data": run.source.name,
         "images": len(images),
         "samples": samples,
@@ -92,6 +95,11 @@ def _record(
         "flow": flow,
         "training": training,
     }
+
+
+def _number(value: Tensor) -> float | None:
+    """A float, or None for what is infinite or no number, which JSON does not know."""
+    return float(value) if value.isfinite() else None
 
 
 def _circumstances() -> dict[str, Any]:

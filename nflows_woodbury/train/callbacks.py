@@ -6,18 +6,21 @@ The ``module`` that Lightning hands to them is a :class:`nflows_woodbury.train.m
 from __future__ import annotations
 
 import signal
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.utilities import rank_zero_only
+from tqdm import tqdm
 
 from nflows_woodbury.evaluation.likelihood import bits_per_dim
-from nflows_woodbury.evaluation.pictures import image_grid, save_png
+from nflows_woodbury.evaluation.pictures import image_grid, pair_grid, save_png
 from nflows_woodbury.evaluation.samples import class_numbers, reconstructions, sample_classes
+from nflows_woodbury.train.signals import handled
 
 __all__ = ["Checkpoints", "Pictures", "ProgressBar", "StopOnSignal", "Validation"]
 
@@ -84,15 +87,14 @@ class Pictures(pl.Callback):
             samples = sample_classes(module.evaluated, self.count, temperature=module.config.temperature).cpu()
             context = class_numbers(module.evaluated, batch.labels)
             back = reconstructions(module.evaluated, batch.images.to(module.device), context).cpu()
-        pairs = torch.stack([batch.images, back], 1).flatten(0, 1)
-        for name, images in {"samples": samples, "reconstructions": pairs}.items():
-            grid = image_grid(images)
+        grids = {"samples": image_grid(samples), "reconstructions": pair_grid(batch.images, back)}
+        for name, grid in grids.items():
             save_png(grid, self.folder / f"{name}.png", zoom=2)
             trainer.logger.experiment.add_image(name, grid, trainer.global_step)  # type: ignore[union-attr]
 
 
 class Validation(pl.Callback):
-    """Bits per dimension of the source's validation images, every so many steps.
+    """Bits per dimension of the source's validation images, every so many steps, into the log; the last is ``value``.
 
     >>> import pytorch_lightning as pl
     >>> validation = Validation()
@@ -101,36 +103,86 @@ class Validation(pl.Callback):
     True
     """
 
+    value: float | None = None
+
     @rank_zero_only
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Evaluate when it is time."""
         images = module.source.validation
         if images is not None and _is_time(trainer, module, batch_idx):
-            bits = bits_per_dim(module.evaluated, images)
-            module.log("validation_bits_per_dim", float(bits.mean()), prog_bar=True, rank_zero_only=True)
+            self.value = float(bits_per_dim(module.evaluated, images).mean())
+            for logger in trainer.loggers:  # at once: module.log waits for its turn, and then repeats it
+                logger.log_metrics({"validation_bits_per_dim": self.value}, step=trainer.global_step)
 
 
 def _is_time(trainer: pl.Trainer, module: Any, batch_index: int) -> bool:
     return module.is_step_end(batch_index) and trainer.global_step % module.config.every == 0
 
 
-class ProgressBar(TQDMProgressBar):
-    """Lightning's bar with the run's figures only.
+class ProgressBar(pl.Callback):
+    """Steps done of all, the rate and the time left on standard error, with the last likelihoods.
+
+    The rate is that of this process: a resumed run's earlier steps are done, and don't count. Where nobody reads
+    standard error any more, the run is stopped as by a signal.
+
+    Args:
+        stop: what stops the run.
+        validation: whose value is shown.
+        every: steps between two looks at the likelihoods, which wait for the device.
 
     >>> import pytorch_lightning as pl
-    >>> bar = ProgressBar(refresh_rate=5)  # redrawn every 5 steps
-    >>> trainer = pl.Trainer(max_steps=1000, callbacks=[bar], logger=False)
-    >>> trainer.progress_bar_callback is bar
+    >>> bar = ProgressBar(StopOnSignal(), Validation())
+    >>> trainer = pl.Trainer(max_steps=1000, callbacks=[bar], logger=False, enable_progress_bar=False)
+    >>> bar in trainer.callbacks
     True
     """
 
-    def get_metrics(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:
-        """Leave the logger's version out."""
-        return {name: value for name, value in super().get_metrics(trainer, module).items() if name != "v_num"}
+    def __init__(self, stop: StopOnSignal, validation: Validation, every: int = 5) -> None:
+        self.stop, self.validation, self.every = stop, validation, every
+        self._bar: tqdm[Any] | None = None
+
+    @rank_zero_only
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        """Begin at the step that the run is at."""
+        self._bar = tqdm(
+            total=trainer.max_steps, initial=trainer.global_step, desc="training", unit="step", file=sys.stderr,
+            dynamic_ncols=True, mininterval=0.5, miniters=1, smoothing=0.1,
+        )  # fmt: skip
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Count a step."""
+        if self._bar is None or not module.is_step_end(batch_idx):
+            return
+        if trainer.global_step % self.every == 0:
+            values = {"bits/dim": float(trainer.progress_bar_metrics.get("train_bits_per_dim", float("nan")))}
+            if self.validation.value is not None:
+                values["validation"] = self.validation.value
+            self._bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
+        try:
+            self._bar.update(trainer.global_step - self._bar.n)
+        except BrokenPipeError:
+            self._close()
+            self.stop.note(signal.SIGPIPE)
+
+    def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
+        """Leave the line as it stands."""
+        self._close()
+
+    def on_exception(self, trainer: pl.Trainer, module: Any, exception: BaseException) -> None:
+        """Leave the line as it stands."""
+        self._close()
+
+    def _close(self) -> None:
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            try:
+                bar.close()
+            except BrokenPipeError:
+                bar.disable = True  # or it would try again when it is deleted
 
 
 class StopOnSignal(pl.Callback):
-    """Ctrl-C and SIGTERM end the run after the step in hand; a second signal ends it at once.
+    """Ctrl-C, TERM and HUP end the run after the step in hand; a second signal ends it at once.
 
     With several processes a signal to any of them ends all after the same step.
 
@@ -138,34 +190,36 @@ class StopOnSignal(pl.Callback):
     >>> callback = StopOnSignal()
     >>> callback.on_train_start(trainer=None, module=None)  # as Lightning does
     >>> signal.raise_signal(signal.SIGTERM)  # noted, and Python goes on
-    >>> callback.signalled
+    >>> callback.number == signal.SIGTERM
     True
     """
 
+    number: int | None = None
+
     def __init__(self) -> None:
-        self.signalled = False
-        self._before: dict[int, Any] = {}
+        self._taken = ExitStack()
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Take the signals."""
+        self._taken.enter_context(handled(self.note))
 
-        def note(number: int, frame: FrameType | None) -> None:
-            self.signalled = True
-            self._restore()
-
-        self._before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    def note(self, number: int, frame: FrameType | None = None) -> None:
+        """Remember the first signal, and leave a second one to what was there before."""
+        self.number = number
+        self._taken.close()
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stop at a step's end, if a signal came to any process."""
-        if module.is_step_end(batch_idx):
-            self.signalled = trainer.strategy.reduce_boolean_decision(self.signalled, all=False)
-            trainer.should_stop = trainer.should_stop or self.signalled
+        if not module.is_step_end(batch_idx):
+            return
+        if trainer.strategy.reduce_boolean_decision(self.number is not None, all=False):
+            self.number = signal.SIGTERM if self.number is None else self.number
+            trainer.should_stop = True
 
-    def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
+    def on_fit_end(self, trainer: pl.Trainer, module: Any) -> None:
+        """Give the signals back, after the last checkpoint is written."""
+        self._taken.close()
+
+    def on_exception(self, trainer: pl.Trainer, module: Any, exception: BaseException) -> None:
         """Give the signals back."""
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+        self._taken.close()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+import signal
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from nflows_woodbury.checkpoint import find_checkpoint, read_checkpoint
 from nflows_woodbury.config import FlowConfig
@@ -17,8 +16,15 @@ from nflows_woodbury.data.opening import open_source
 from nflows_woodbury.data.sources import ImageSource
 from nflows_woodbury.evaluation.likelihood import png_bits_per_dim
 from nflows_woodbury.evaluation.record import evaluate
-from nflows_woodbury.optional import import_extra
+from nflows_woodbury.files import check_writable, explain
 from nflows_woodbury.train.config import Running, TrainingConfig
+from nflows_woodbury.train.environment import alone_in, check_compiler, check_launcher, quieten, tell
+from nflows_woodbury.train.signals import Interrupted
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
+
+    from nflows_woodbury.train.module import FlowTraining
 
 __all__ = ["CHANGEABLE", "SavedRun", "read_run", "resume", "start"]
 
@@ -43,9 +49,9 @@ def start(flow: FlowConfig, training: TrainingConfig, running: Running, *, condi
 
     source = _open(training)
     folder = running.out or Path("runs") / (training.preset or f"{source.name}-{flow.mixing}")
-    is_first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
-    if is_first and any(folder.glob("checkpoints/*.ckpt")):  # other ranks find what the first one makes
-        raise FileExistsError(f"{folder} holds a run; --resume {folder} continues it, --out takes another")
+    is_first = running.devices * running.num_nodes == 1 or rank_zero_only.rank == 0  # type: ignore[attr-defined]
+    if is_first:  # other ranks find what the first one makes
+        _check_free(folder)
     classes = _num_classes(source) if conditional else 0
     _train(replace(flow, shape=source.shape, num_classes=classes), training, source, folder, running)
 
@@ -77,6 +83,8 @@ def read_run(path: str | Path, out: Path | None = None) -> SavedRun:
     folder = home.parent if home.name == "checkpoints" else out
     if folder is None:
         raise ValueError(f"{checkpoint} lies in no run's folder, as checkpoints/last.ckpt; --out says where to go on")
+    if home.name != "checkpoints":
+        _check_free(folder)
     if out is not None and out.resolve() != folder.resolve():
         raise ValueError(f"out must be the folder of the run that is resumed, {folder}, or left out, got {out}")
     try:
@@ -84,6 +92,11 @@ def read_run(path: str | Path, out: Path | None = None) -> SavedRun:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{checkpoint} must be of a version whose settings this one knows; {error}") from error
     return SavedRun(checkpoint, folder, flow, training)
+
+
+def _check_free(folder: Path) -> None:
+    if any(folder.glob("checkpoints/*.ckpt")):
+        raise FileExistsError(f"{folder} holds a run; --resume {folder} continues it, --out takes another")
 
 
 def resume(saved: SavedRun, training: TrainingConfig, running: Running) -> None:
@@ -110,33 +123,55 @@ def _train(
     from nflows_woodbury.train.module import FlowTraining
     from nflows_woodbury.train.trainer import make_trainer
 
-    _quieten()
+    quieten()
+    check_writable(folder / "checkpoints" / "last.ckpt")
+    if training.compile:
+        check_compiler()
+    if running.num_nodes > 1:
+        check_launcher(running)
     module = FlowTraining(flow, training, source)
     trainer = make_trainer(
         training, folder, devices=running.devices, num_nodes=running.num_nodes, progress=not running.quiet
     )
-    with _alone_in(folder) if trainer.is_global_zero else nullcontext():
-        began = perf_counter()
-        trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
-        if trainer.is_global_zero:
-            print(f"\n{trainer.global_step} steps in {perf_counter() - began:.0f} s")
-            if trainer.global_step < training.max_steps:
-                print(f"stopped before step {training.max_steps}; what continues it:")
-                print(f"  nflows-woodbury train --resume {_quoted(folder)}")
-            else:
+    with alone_in(folder) if trainer.is_global_zero else nullcontext():
+        try:
+            _fit(trainer, module, checkpoint)
+            if trainer.is_global_zero:
                 _finish(folder, source)
+        except (Interrupted, BrokenPipeError):
+            if trainer.is_global_zero:
+                tell(_way_on(trainer, folder))
+            raise
+        except OSError as error:
+            raise OSError(f"{explain(error)}; {_way_on(trainer, folder)}") from error
 
 
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; FileExistsError while another process does. A killed process holds it no longer."""
-    filelock = import_extra("filelock")
-    folder.mkdir(parents=True, exist_ok=True)
+def _fit(trainer: Trainer, module: FlowTraining, checkpoint: Path | None) -> None:
+    """Train to the last step, or until a signal."""
+    from nflows_woodbury.train.callbacks import StopOnSignal
+
+    began = perf_counter()
     try:
-        with filelock.FileLock(folder / ".lock", timeout=0):
-            yield
-    except filelock.Timeout as error:
-        raise FileExistsError(f"{folder} is in use by another run; wait for it, or --out takes another") from error
+        trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+    except Interrupted:  # a second signal
+        if trainer.strategy.launcher is not None:
+            trainer.strategy.launcher.kill(signal.SIGKILL)
+        raise
+    (stop,) = (callback for callback in trainer.callbacks if isinstance(callback, StopOnSignal))  # type: ignore[attr-defined]
+    if stop.number is not None:
+        raise Interrupted(stop.number)
+    if trainer.is_global_zero:
+        print(f"{trainer.global_step} steps in {perf_counter() - began:.0f} s")
+
+
+def _way_on(trainer: Trainer, folder: Path) -> str:
+    """What to do with a run that ended before its results."""
+    step = trainer.global_step
+    if not (folder / "checkpoints" / "last.ckpt").is_file():
+        return f"it ended at step {step}, before its first checkpoint: start it again"
+    if step < trainer.max_steps:
+        return f"it ended at step {step}; to go on: nflows-woodbury train --resume {_quoted(folder)}"
+    return f"all steps are done; for its results: nflows-woodbury evaluate {_quoted(folder)}"
 
 
 def _open(config: TrainingConfig) -> ImageSource:
@@ -152,10 +187,11 @@ def _open(config: TrainingConfig) -> ImageSource:
 
 
 def _finish(folder: Path, source: ImageSource) -> None:
-    record = evaluate([str(folder)], json=str(folder / "result.json"))[0]
+    (record,) = evaluate([str(folder)], json=str(folder / "result.json"))
     size = "x".join(map(str, source.shape))
+    bits = float("nan") if record["bits_per_dim"] is None else record["bits_per_dim"]
     print(
-        f"test bits/dim  {record['bits_per_dim']:.3f}  ({record['images']} images, {size})\n"
+        f"test bits/dim  {bits:.3f}  ({record['images']} images, {size})\n"
         f"PNG bits/dim   {png_bits_per_dim(source.test.images):.3f}  (each image by itself, without the file's header)"
     )
     places = {
@@ -178,13 +214,3 @@ def _num_classes(source: ImageSource) -> int:
 
 def _quoted(path: Path) -> str:
     return shlex.quote(str(path))
-
-
-def _quieten() -> None:
-    """Show what this package logs; leave out Lightning's advice on worker processes, which batches do without."""
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("nflows_woodbury").setLevel(logging.INFO)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*you're resuming from a checkpoint that ended before the epoch.*")
-    warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.loggers import TensorBoardLogger
 
@@ -19,9 +20,24 @@ __all__ = ["make_trainer"]
 
 
 class _WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are there whole or not at all; OSError where the disk is full."""
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a file that takes the last one's place."""
         with whole_file(path) as new:
-            torch.save(checkpoint, new)
+            try:
+                with new.open("wb") as file:
+                    torch.save(checkpoint, file)
+            except (OSError, RuntimeError) as error:
+                raise _refused(error, path) from error
+
+
+def _refused(error: BaseException, path: str | Path) -> BaseException:
+    """What the system said when torch, which hides it, could not write."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__context__
+    return error if cause is None else OSError(cause.errno, cause.strerror, str(path))
 
 
 def make_trainer(
@@ -55,18 +71,28 @@ def make_trainer(
         num_nodes=num_nodes,
         precision="bf16-mixed" if config.precision == "bf16" else None,
         accumulate_grad_batches=config.accumulate,
-        plugins=[_WholeCheckpoints()],
+        plugins=[_WholeCheckpoints(), *_environment(devices * num_nodes)],
         logger=TensorBoardLogger(out, name=None, version="log"),
-        callbacks=[
-            StopOnSignal(),
-            Checkpoints(out / "checkpoints"),  # before what takes long
-            Validation(),
-            Pictures(out),
-            *([ProgressBar(refresh_rate=5)] if progress else []),
-        ],
+        callbacks=_callbacks(out, progress),
         enable_checkpointing=False,  # ours are callbacks
-        enable_progress_bar=progress,
+        enable_progress_bar=False,  # and so is the bar
         enable_model_summary=False,
         log_every_n_steps=10,
         num_sanity_val_steps=0,
-    )  # fmt: skip
+    )
+
+
+def _environment(processes: int) -> list[LightningEnvironment]:
+    """Of a single process: its rank is 0, whatever the variables of an interactive shell on a cluster say."""
+    if processes > 1:
+        return []
+    environment = LightningEnvironment()
+    environment.set_global_rank(0)
+    return [environment]
+
+
+def _callbacks(out: Path, progress: bool) -> list[pl.Callback]:
+    stop, validation = StopOnSignal(), Validation()
+    # checkpoints come before what takes long
+    callbacks = [stop, Checkpoints(out / "checkpoints"), validation, Pictures(out)]
+    return [*callbacks, *([ProgressBar(stop, validation)] if progress else [])]
