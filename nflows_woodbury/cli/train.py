@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from nflows_woodbury.cli.flags import Command, add_name, add_number
 from nflows_woodbury.config import COUPLINGS, DEQUANTIZERS, LOW_RANK, MIXINGS, START_NAMES, FlowConfig, paper_ranks
-from nflows_woodbury.optional import import_extra
 from nflows_woodbury.train.config import PRECISIONS, SCHEDULES, Running, TrainingConfig
 from nflows_woodbury.train.presets import with_changes
 
@@ -95,7 +94,9 @@ def _add_running(group: Any) -> None:
 
 def run(**given: Any) -> None:
     """Start a run, or resume one."""
-    import_extra("pytorch_lightning"), import_extra("tensorboard")
+    from nflows_woodbury.train.environment import check_extras
+
+    check_extras()
     running = Running(**_of(Running, given))
     if "resume" in given:
         _resume(given, running)

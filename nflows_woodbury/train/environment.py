@@ -14,7 +14,7 @@ from pathlib import Path
 from nflows_woodbury.optional import import_extra
 from nflows_woodbury.train.config import Running
 
-__all__ = ["alone_in", "check_compiler", "check_launcher", "quieten", "tell"]
+__all__ = ["alone_in", "check_compiler", "check_extras", "check_launcher", "quieten", "tell"]
 
 #: variables by which Lightning knows who starts the processes of a run
 _LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MASTER_ADDR")
@@ -30,6 +30,12 @@ def alone_in(folder: Path) -> Iterator[None]:
             yield
     except filelock.Timeout as error:
         raise FileExistsError(f"{folder} is in use by another run; wait for it, or --out takes another") from error
+
+
+def check_extras() -> None:
+    """ImportError without what training needs beyond the library, before anything else of the run is looked at."""
+    for module in ("pytorch_lightning", "tensorboard"):
+        import_extra(module)
 
 
 def check_compiler() -> None:
