@@ -19,6 +19,7 @@ import torch
 from matplotlib.figure import Figure
 
 from nflows_woodbury.config import LOW_RANK, FlowConfig
+from nflows_woodbury.train.config import TrainingConfig
 from nflows_woodbury.train.presets import PRESETS, settings_of
 
 Record = dict[str, Any]
@@ -118,7 +119,8 @@ def changes(record: Record) -> list[str]:
         return []
     flow, training = settings_of(name)
     due = json.loads(json.dumps(flow.to_dict() | training.to_dict()))
-    found = due | record["flow"] | record["training"]
+    found = TrainingConfig().to_dict() | flow.to_dict() | record["flow"] | record["training"]
+    found = json.loads(json.dumps(found))
     return [f"{key} {found[key]}" for key in due if key not in UNNAMED and found[key] != due[key]]
 
 

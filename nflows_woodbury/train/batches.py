@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
@@ -12,11 +14,13 @@ from nflows_woodbury.train.config import TrainingConfig
 
 __all__ = ["Batch", "Steps", "noise_seed"]
 
+FLIPS = 3  # first word of their random key, after those of splits and batches
+
 Batch = tuple[int, int, Tensor, Tensor | None]  # step, part, images, labels
 
 
 class Steps(IterableDataset[Batch]):
-    """Endless batches of one rank, in parts, from a step on."""
+    """Endless batches of one rank, in parts, from a step on; with ``flip``, half of the images mirrored."""
 
     def __init__(self, source: ImageSource, config: TrainingConfig, start: int, rank: int, world_size: int) -> None:
         self.source, self.config, self.start = source, config, start
@@ -28,8 +32,16 @@ class Steps(IterableDataset[Batch]):
         while True:
             for part in self.parts:
                 batch = self.source.batch(step, size, seed=seed, rank=part, world_size=self.total)
-                yield step, part, batch.images, batch.labels
+                yield step, part, self._flipped(batch.images, step, part), batch.labels
             step += 1
+
+    def _flipped(self, images: Tensor, step: int, part: int) -> Tensor:
+        """Which images are mirrored depends on the seed, the step and the place in the whole batch alone."""
+        if not self.config.flip:
+            return images
+        drawn = np.random.default_rng([FLIPS, self.config.seed, step]).random(self.config.batch_size) < 0.5
+        rows = torch.from_numpy(drawn[part * len(images) : (part + 1) * len(images)])
+        return torch.where(rows[:, None, None, None], images.flip(-1), images)
 
 
 def noise_seed(seed: int, step: int, part: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import cos, pi
 from numbers import Real
@@ -33,10 +34,16 @@ class TrainingConfig(Settings):
         batch_size: images per step, over all devices and parts together.
         accumulate: parts that each device's share of a batch is divided into, one after the other, to save memory;
             the gradient is that of the whole batch.
-        learning_rate: of Adam (betas 0.9 and 0.999, as in the paper), after the warm-up.
+        flip: mirror each training image left to right with probability 1/2. The model is then one of both kinds: its
+            likelihood of images that are never mirrored can be worse by up to one bit an image, for what it has learnt
+            from twice as many.
+        learning_rate: of Adam, after the warm-up.
+        betas: of Adam, the decays of its averages of gradients and of their squares; the default is the paper's.
+        weight_decay: of Adam: this times each parameter is added to its gradient.
         warmup_steps: steps over which the learning rate rises linearly from 0; 0 turns it off.
         schedule: ``"cosine"`` (falls to 0 at ``max_steps``) or ``"constant"`` (as in the paper).
-        clip_norm: the gradient's norm is clipped to this; 0 turns it off.
+        clip_value: each entry of the gradient is clipped to this size; 0 turns it off.
+        clip_norm: the gradient's norm, after that, is clipped to this; 0 turns it off.
         skip_limit: a step whose gradient is not finite is skipped with a warning, and this many of them in a row
             end the run; 0 turns the guard off.
         ema_decay: decay of an exponential moving average of the weights, which is then what pictures, validation and
@@ -63,9 +70,13 @@ class TrainingConfig(Settings):
     max_steps: int = 2000
     batch_size: int = 32
     accumulate: int = 1
+    flip: bool = False
     learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
     warmup_steps: int = 50
     schedule: str = "cosine"
+    clip_value: float = 0.0
     clip_norm: float = 0.0
     skip_limit: int = 10
     ema_decay: float = 0.0
@@ -87,7 +98,7 @@ class TrainingConfig(Settings):
             check_natural_int("test_images", self.test_images)
         if self.size is not None:
             check_positive_int("size", self.size)
-        for name in ("clip_norm", "temperature", "ema_decay"):
+        for name in ("clip_value", "clip_norm", "weight_decay", "temperature", "ema_decay"):
             check_natural_number(name, getattr(self, name))
         if not isinstance(self.learning_rate, Real):
             raise TypeError(f"learning_rate must be a positive number, got {self.learning_rate!r}")
@@ -97,12 +108,22 @@ class TrainingConfig(Settings):
             raise ValueError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay}")
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size must be a multiple of accumulate ({self.accumulate}), got {self.batch_size}")
+        object.__setattr__(self, "betas", _betas(self.betas))
         check_one_of("schedule", self.schedule, SCHEDULES)
         check_one_of("precision", self.precision, PRECISIONS)
 
     def rate(self, step: int) -> float:
         """The factor on the learning rate at a step."""
         return min(1.0, (step + 1) / (self.warmup_steps + 1)) * SCHEDULES[self.schedule](step / self.max_steps)
+
+
+def _betas(betas: object) -> tuple[float, float]:
+    if not isinstance(betas, Sequence) or len(betas) != 2:
+        raise TypeError(f"betas must be two numbers, got {betas!r}")
+    first, second = (check_natural_number(f"betas[{i}]", beta) for i, beta in enumerate(betas))
+    if max(first, second) >= 1:
+        raise ValueError(f"betas must be at least 0 and below 1, got {first} and {second}")
+    return first, second
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,8 @@ class FlowTraining(pl.LightningModule):
         self.log("gradient_norm", norm)
         if self.config.skip_limit:
             self._skip_unless_finite(norm, optimizer)
+        if self.config.clip_value:
+            torch.nn.utils.clip_grad_value_(self.flow.parameters(), self.config.clip_value)
         if self.config.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.flow.parameters(), self.config.clip_norm)
         now, before = perf_counter(), self._clock
@@ -151,7 +153,10 @@ class FlowTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Adam with warm-up and schedule."""
-        optimizer = torch.optim.Adam(self.flow.parameters(), self.config.learning_rate)
+        config = self.config
+        optimizer = torch.optim.Adam(
+            self.flow.parameters(), config.learning_rate, config.betas, weight_decay=config.weight_decay
+        )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.config.rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

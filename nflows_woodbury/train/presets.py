@@ -1,7 +1,8 @@
 """The paper's experiments as data: every setting of each, and where its value comes from.
 
 Source of what is marked ``paper``: Lu and Huang, Woodbury Transformations for Deep Generative Flows, NeurIPS 2020,
-section 5 and appendix.
+section 5 and appendix; of what is marked ``authors' code``, where the paper is silent: the defaults of the program that
+they published, github.com/yolu1055/WoodburyTransformations.
 
 >>> len(PRESETS), PRESETS[:2]
 (49, ('cifar10-conv1x1', 'cifar10-emerging'))
@@ -21,7 +22,7 @@ __all__ = ["PRESETS", "Setting", "describe", "overview", "preset"]
 
 
 class Setting(NamedTuple):
-    """A value and its source: ``"paper"``, or ``"ours"`` with the reason.
+    """A value and its source: ``"paper"``, ``"authors' code"``, or ``"ours"`` with the reason.
 
     >>> Setting(512, "paper").value
     512
@@ -36,6 +37,10 @@ class Setting(NamedTuple):
 
 def _paper(**values: Any) -> dict[str, Setting]:
     return {name: Setting(value, "paper") for name, value in values.items()}
+
+
+def _code(**values: Any) -> dict[str, Setting]:
+    return {name: Setting(value, "authors' code") for name, value in values.items()}
 
 
 def _ours(reason: str, **values: Any) -> dict[str, Setting]:
@@ -101,9 +106,9 @@ _PARAMETERS = {
 }
 
 _TRAINING = (
-    _paper(dequantize="uniform", learning_rate=1e-3, schedule="constant")
+    _paper(dequantize="uniform", learning_rate=1e-3, betas=(0.9, 0.999), schedule="constant")
+    | _code(weight_decay=2e-7, clip_value=5.0, clip_norm=100.0, flip=False)
     | _ours("the paper names no warm-up; Glow has one", warmup_steps=1000)
-    | _ours("the paper names no clipping", clip_norm=0.0)
     | _ours("a guard, 0 turns it off", skip_limit=10)
     | _ours("the paper names no averaging", ema_decay=0.0)
     | _ours("the paper does not say", precision="float32")

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
-from running import CONFIG, FLOW, LIGHTNING, assert_same, fit, run, state
+from running import CONFIG, FLOW, LIGHTNING, TINY, assert_same, fit, run, state
 
 from nflows_woodbury.checkpoint import load_flow, read_checkpoint
 from nflows_woodbury.data.photos import PhotoSource
 from nflows_woodbury.data.sources import ArraySource
 from nflows_woodbury.evaluation.likelihood import bits_per_dim
 from nflows_woodbury.train import callbacks
+from nflows_woodbury.train.batches import Steps
 from nflows_woodbury.train.module import FlowTraining
 from nflows_woodbury.train.trainer import make_trainer
 from nflows_woodbury.transforms.nets import ConvNet
@@ -171,6 +172,56 @@ def test_clipping_bounds_the_gradient(tmp_path: Path) -> None:
     fit(tmp_path / "free", free)
     assert min(free.norms) > 0.02
     assert max(clipped.norms) < 0.01 * (1 + 1e-5)
+
+
+def test_entries_are_clipped_before_the_norm(tmp_path: Path) -> None:
+    class Gradients(pl.Callback):
+        def on_after_backward(self, trainer, module) -> None:
+            self.raw = torch.cat([p.grad.flatten() for p in module.flow.parameters()])
+
+        def on_train_batch_end(self, trainer, module, *_) -> None:
+            self.used = torch.cat([p.grad.flatten() for p in module.flow.parameters()])
+
+    for clip_norm in (0.0, 0.002):
+        gradients = Gradients()
+        config = replace(CONFIG, max_steps=1, clip_value=0.001, clip_norm=clip_norm)
+        fit(tmp_path / str(clip_norm), gradients, config=config)
+        expected = gradients.raw.clamp(-0.001, 0.001)
+        assert not torch.equal(expected, gradients.raw)
+        if clip_norm:
+            expected *= clip_norm / expected.norm()
+        torch.testing.assert_close(gradients.used, expected, rtol=1e-4, atol=1e-12)
+
+
+def test_adam_gets_its_betas_and_weight_decay(tmp_path: Path) -> None:
+    config = replace(CONFIG, betas=[0.8, 0.95], weight_decay=0.01)
+    optimizer = FlowTraining(FLOW, config, PhotoSource(16)).configure_optimizers()["optimizer"]
+    (group,) = optimizer.param_groups
+    assert (group["betas"], group["weight_decay"], group["lr"]) == ((0.8, 0.95), 0.01, pytest.approx(1e-3 / 3))
+    out = tmp_path / "run"
+    flags = ["--betas", 0.8, 0.95, "--weight-decay", 0.01, "--clip-value", 2, "--flip"]
+    assert run("train", *TINY, "--max-steps", 1, *flags, "--out", out) == 0
+    saved = load_flow(out)[1]["training"]
+    assert (saved["betas"], saved["weight_decay"], saved["clip_value"], saved["flip"]) == ((0.8, 0.95), 0.01, 2, True)
+    assert run("train", "--resume", out, "--max-steps", 2, *flags, "--quiet") == 0
+
+
+def test_flips_are_of_the_step_and_the_place_in_the_batch() -> None:
+    source, config = PhotoSource(16), replace(CONFIG, flip=True, batch_size=32)
+    plain = iter(Steps(source, replace(config, flip=False), 0, 0, 1))
+    whole, mirrored = iter(Steps(source, config, 0, 0, 1)), []
+    parts = [iter(Steps(source, replace(config, accumulate=2), 0, rank, 2)) for rank in (0, 1)]
+    for _ in range(20):
+        before, after = next(plain)[2], next(whole)[2]
+        of_parts = torch.cat([next(part)[2] for part in (parts[0], parts[0], parts[1], parts[1])])
+        assert torch.equal(of_parts, after)
+        rows = (after == before.flip(-1)).flatten(1).all(1)
+        assert ((after == before).flatten(1).all(1) | rows).all()
+        mirrored.append(rows)
+    again = iter(Steps(source, config, 19, 0, 1))
+    assert torch.equal(next(again)[2], after)
+    share = torch.stack(mirrored).double().mean()
+    assert abs(share - 0.5) < 5 * (0.25 / 640) ** 0.5 and len({tuple(rows.tolist()) for rows in mirrored}) == 20
 
 
 def test_bf16_acts_inside_the_networks_alone(tmp_path: Path) -> None:

@@ -88,7 +88,8 @@ def test_every_value_of_the_papers_table_is_marked_as_its_own() -> None:
         settings = preset(name)
         for key in ("size", "bits", "batch_size", "levels", "steps", "mixing", "coupling", "learning_rate"):
             assert settings[key].source == "paper"
-        assert all(source == "paper" or source.startswith("ours: ") for _, source in settings.values())
+        sources = {source for _, source in settings.values()}
+        assert all(source in ("paper", "authors' code") or source.startswith("ours: ") for source in sources)
     ours = {name for name in PRESETS if preset(name)["hidden_channels"].source != "paper"}
     assert ours == {name for name in PRESETS if re.search("(96|128|256)-(spline|macow)", name)}
     ours = {n for n in PRESETS if "pixel_ranks" in preset(n) and preset(n)["pixel_ranks"].source != "paper"}
@@ -104,6 +105,15 @@ def test_training_is_that_of_the_papers_table() -> None:
         assert (training.batch_size, flow.bits, training.temperature) == (batch, bits, temperature or 1)
         assert (preset(name)["temperature"].source == "paper") == (temperature is not None)
         assert (training.learning_rate, training.schedule, flow.dequantize) == (1e-3, "constant", "uniform")
+
+
+def test_where_the_paper_is_silent_the_authors_code_is_cited() -> None:
+    for name in PRESETS:
+        _, training = settings_of(name)
+        assert (training.betas, preset(name)["betas"].source) == ((0.9, 0.999), "paper")
+        assert (training.clip_value, training.clip_norm, training.weight_decay, training.flip) == (5, 100, 2e-7, False)
+        for key in ("clip_value", "clip_norm", "weight_decay", "flip"):
+            assert preset(name)[key].source == "authors' code"
 
 
 def test_every_value_is_a_setting_and_fits() -> None:
