@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from itertools import chain, groupby
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from nflows.transforms.base import Transform
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nflows_woodbury.checks import check_natural_number, check_positive_int
+from nflows_woodbury.linalg.modes import is_plain
 from nflows_woodbury.transforms.base import SingularError
+from nflows_woodbury.transforms.blocks import Record, blocks
 from nflows_woodbury.transforms.chain import Chain
-from nflows_woodbury.transforms.coupling import Coupling
+from nflows_woodbury.transforms.replay import Conditions
 
 __all__ = ["Reversible"]
 
@@ -28,6 +28,13 @@ class Reversible(Chain):
     largest transform, one input and one output of the chain; time grows by one inverse and one forward pass of each
     transform, of a coupling's conditioner by one pass. The map, the log-det and, up to rounding, the gradients are
     those of a chain.
+
+    Transforms run again as they ran before: with the parameters and buffers of then (also those that
+    ``torch.func.functional_call`` had put there), the same training modes, autocast and random numbers. Running
+    statistics of batch norms count one pass. Of a transform that draws random numbers, such as by dropout, the inputs
+    are stored, as its inverse may draw them in another order; a :class:`Coupling` with dropout in its conditioner
+    stores none. Under the transforms of ``torch.func``, with forward-mode tangents, while a CUDA graph is captured and
+    in the copies of ``nn.DataParallel`` it is a plain chain.
 
     Rounding adds up on the way back: the inputs that come back drift away from those that went in. The drift is
     measured in each backward pass, as the largest difference relative to the largest input (absolute where that is
@@ -44,6 +51,9 @@ class Reversible(Chain):
 
     Raises:
         TypeError, ValueError: for a bad segment or tolerance.
+        RuntimeError: if a transform changes a buffer that is no running statistic as it runs, such as the power
+            iteration of spectral norm does in training; in the backward pass, if a parameter was written to since the
+            forward pass, as for :class:`Chain`.
         SingularError: in the backward pass, for a transform that cannot be inverted, or a drift above the tolerance.
 
     Reference: Gomez, Ren, Urtasun and Grosse, The reversible residual network, NeurIPS 2017, section 3.2.
@@ -69,7 +79,7 @@ class Reversible(Chain):
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Apply the transforms in order and sum their log-dets."""
-        if torch.compiler.is_compiling():  # the recomputation is no part of a graph
+        if torch.compiler.is_dynamo_compiling() and torch.is_grad_enabled():  # the recomputation is no part of a graph
             from nflows_woodbury.transforms._uncompiled import call
 
             return call(self.apply_in_order, inputs, context)
@@ -77,11 +87,16 @@ class Reversible(Chain):
 
     def apply_in_order(self, inputs: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """:meth:`forward` outside of compiled code."""
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        needed = any(x is not None and x.requires_grad for x in (inputs, context, *parameters))
-        if not (needed and torch.is_grad_enabled() and len(self)):
+        if not torch.is_grad_enabled():
             return super().forward(inputs, context)
-        outputs: tuple[Tensor, Tensor] = _Recompute.apply(self, inputs, context, *parameters)  # type: ignore[no-untyped-call]
+        conditions = Conditions(self, inputs.device)
+        tensors = conditions.tensors
+        trainable = [tensor for tensor in dict.fromkeys(tensors) if tensor.requires_grad]
+        needed = trainable or inputs.requires_grad or (context is not None and context.requires_grad)
+        captured = inputs.is_cuda and torch.cuda.is_current_stream_capturing()
+        if not conditions.has_parameters or not needed or captured or not is_plain(inputs, context, *tensors):
+            return super().forward(inputs, context)
+        outputs: tuple[Tensor, Tensor] = _Recompute.apply(self, conditions, inputs, context, *trainable)  # type: ignore[no-untyped-call]
         return outputs
 
     def note(self, drift: Tensor) -> None:
@@ -99,120 +114,44 @@ class _Recompute(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, whole: Reversible, inputs: Tensor, context: Tensor | None, *parameters: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Run the segments; keep what goes into each and what comes out of the last."""
-        layers = list(whole)
-        size = whole.segment or len(layers)
-        ctx.whole, ctx.segments = whole, [layers[start : start + size] for start in range(0, len(layers), size)]
-        ctx.parameters, ctx.autocast = parameters, _autocast(inputs)
-        stored, total = [inputs], cast(Any, None)
-        for segment in ctx.segments:
-            values = stored[-1]
-            for layer in segment:
-                values, logabsdet = layer(values, context)
-                logabsdet = logabsdet.to(torch.promote_types(logabsdet.dtype, torch.float32))
-                total = logabsdet if total is None else total + logabsdet
-            stored.append(values)
-        ctx.save_for_backward(context, *stored)
-        return stored[-1].view_as(stored[-1]), total
+        ctx: Any, whole: Reversible, conditions: Conditions, inputs: Tensor, context: Tensor | None, *trainable: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run the transforms; keep what goes into each segment and what comes out of the last."""
+        record = Record(inputs.device)
+        outputs, total = record.run(whole, inputs, context, whole.segment or len(whole))
+        conditions.note_after_running()
+        ctx.whole, ctx.conditions, ctx.trainable, ctx.record = whole, conditions, trainable, record
+        ctx.save_for_backward(context, outputs, *record.take())
+        return outputs.view_as(outputs), total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_outputs: Tensor, of_logabsdet: Tensor) -> tuple[Tensor | None, ...]:
-        """Walk back through the segments, with the gradient of everything seen so far."""
-        context, *stored = ctx.saved_tensors
+    def backward(ctx: Any, of_outputs: Any, of_logabsdet: Tensor) -> tuple[Tensor | None, ...]:
+        """Walk back through the blocks, with the gradient of everything seen so far."""
+        context, outputs, *stored = ctx.saved_tensors
+        ctx.conditions.check_unchanged()
         if context is not None:
-            context = context.detach().requires_grad_(ctx.needs_input_grad[2])
+            context = context.detach().requires_grad_(ctx.needs_input_grad[3])
+        copies = [tensor.detach().requires_grad_() for tensor in ctx.trainable]  # without the hooks of the parameters
         gradients: dict[int, Tensor] = {}
         drift = torch.zeros((), device=of_outputs.device, dtype=of_outputs.dtype)
-        for segment, start, outputs in zip(reversed(ctx.segments), stored[-2::-1], stored[:0:-1], strict=True):
-            values = outputs.detach()
-            for block in reversed(_blocks(segment)):
-                with torch.enable_grad(), ctx.autocast():
-                    inputs, results = block.reconstruct(values, context)
-                of_outputs = _through(block, inputs, context, results, (of_outputs, of_logabsdet), gradients)
+        values = outputs.detach()
+        with ctx.conditions.restored(dict(zip(map(id, ctx.trainable), copies, strict=True))):
+            for block in reversed(blocks(ctx.record.steps)):
+                start = stored[block.start] if block.start is not None else None
+                with torch.enable_grad(), ctx.conditions.autocast(), ctx.record.generators.kept(block.random):
+                    inputs, results = block.reconstruct(values, context, start)
+                of_outputs = block.differentiate(inputs, context, results, (of_outputs, of_logabsdet), gradients)
                 values = torch.cat([part.detach() for part in inputs], 1) if len(inputs) > 1 else inputs[0].detach()
-            size = start.abs().max().clamp_min(1) if start.numel() else 1
-            difference = (values - start).abs().max() if start.numel() else drift
-            drift = torch.maximum(drift, difference / size)
+                if start is not None:
+                    drift, values = torch.maximum(drift, _drift(values, start)), start
         ctx.whole.note(drift)
         of_context = gradients.get(id(context)) if context is not None else None
-        return None, of_outputs, of_context, *(gradients.get(id(parameter)) for parameter in ctx.parameters)
+        return None, None, of_outputs, of_context, *(gradients.get(id(copy)) for copy in copies)
 
 
-class _Block:
-    """Transforms that are undone, and differentiated, together."""
-
-    def __init__(self, layers: list[Transform]) -> None:
-        self.layers = layers
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Those of all, each once, also where a transform comes twice."""
-        return iter(dict.fromkeys(chain.from_iterable(layer.parameters() for layer in self.layers)))
-
-    def reconstruct(self, outputs: Tensor, context: Tensor | None) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]:
-        """Like :meth:`Coupling.reconstruct`, with the inputs in one part."""
-        values = outputs
-        with torch.no_grad():
-            for layer in reversed(self.layers):
-                values, _ = layer.inverse(values, context)
-        values = inputs = values.detach().requires_grad_()
-        logabsdets = []
-        for layer in self.layers:
-            values, logabsdet = layer(values, context)
-            logabsdets.append(logabsdet)
-        return (inputs,), (values, sum(logabsdets[1:], logabsdets[0]))
-
-
-def _blocks(parts: Iterable[Transform]) -> list[Coupling | _Block]:
-    """Each coupling, which has a shorter way back, and what lies between them; plain chains are taken apart."""
-    blocks: list[Coupling | _Block] = []
-    for coupling, group in groupby(_flat(parts), lambda part: isinstance(part, Coupling)):
-        layers = list(group)
-        blocks += layers if coupling else [_Block(layers)]
-    return blocks
-
-
-def _flat(parts: Iterable[Transform]) -> Iterator[Transform]:
-    for part in parts:
-        if type(part) is Chain:
-            yield from _flat(part)
-        else:
-            yield part
-
-
-def _through(
-    block: Coupling | _Block,
-    inputs: Sequence[Tensor],
-    context: Tensor | None,
-    results: tuple[Tensor, Tensor],
-    of_results: tuple[Tensor, Tensor],
-    gradients: dict[int, Tensor],
-) -> Tensor:
-    """The gradient of a block's inputs; that of its parameters and the context is added to ``gradients``, by id."""
-    wanted = [p for p in block.parameters() if p.requires_grad]
-    wanted += [context] if context is not None and context.requires_grad else []
-    pairs = [(value, of.to(value.dtype)) for value, of in zip(results, of_results, strict=True) if value.requires_grad]
-    values, of_values = zip(*pairs, strict=True)
-    found = torch.autograd.grad(values, [*inputs, *wanted], of_values, allow_unused=True)
-    of_inputs = [torch.zeros_like(x) if of is None else of for x, of in zip(inputs, found, strict=False)]
-    for tensor, gradient in zip(wanted, found[len(inputs) :], strict=True):
-        if gradient is not None:
-            gradient = gradient.contiguous()  # or autograd would copy it, and hold all of both at once
-            known = gradients.get(id(tensor))
-            gradients[id(tensor)] = gradient if known is None else known + gradient
-    return torch.cat(of_inputs, 1) if len(of_inputs) > 1 else of_inputs[0]
-
-
-def _autocast(inputs: Tensor) -> Any:
-    """A function to the autocast context of now, for the backward pass, which has another."""
-    device = inputs.device.type
-    if not torch.amp.is_autocast_available(device):
-        return nullcontext
-    enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-
-    def context() -> AbstractContextManager[object]:
-        return torch.autocast(device, dtype=dtype, enabled=enabled)
-
-    return context
+def _drift(values: Tensor, start: Tensor) -> Tensor:
+    """The largest difference relative to the largest input, absolute where that is below 1."""
+    if not start.numel():
+        return torch.zeros((), device=start.device)
+    return (values - start).abs().max() / start.abs().max().clamp_min(1)
