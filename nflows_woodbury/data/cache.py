@@ -26,16 +26,25 @@ __all__ = ["MIN_CACHED", "cache_folder", "decode_once", "file_states", "map_arra
 #: sets of fewer images are decoded each time, into memory, unless a cache folder is given
 MIN_CACHED = 1000
 
-_VERSION = 1  # of the images' layout and of how they are decoded; another one leaves older files alone
+_VERSION = 2  # of the images' layout and of how they are decoded; another one leaves older files alone
+_CURE = "cache or $XDG_CACHE_HOME names"
 _log = logging.getLogger(__name__)
 
 Pixels = npt.NDArray[np.uint8]
 
 
 def cache_folder() -> Path:
-    """Return the user's folder for decoded images, ``$XDG_CACHE_HOME/nflows-woodbury`` or that below ``~/.cache``."""
+    """Return the user's folder for decoded images, ``$XDG_CACHE_HOME/nflows-woodbury`` or that below ``~/.cache``.
+
+    OSError for a user without a home and without that variable.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "nflows-woodbury"
+    if os.path.isabs(base):
+        return Path(base) / "nflows-woodbury"
+    try:
+        return Path.home() / ".cache" / "nflows-woodbury"
+    except RuntimeError as error:
+        raise OSError(f"there is no home to keep decoded images in; {_CURE} a folder for them") from error
 
 
 def decode_once(
@@ -108,9 +117,9 @@ def _write(path: Path, images: Iterable[Pixels], shape: tuple[int, ...]) -> None
             for image in pixels:
                 file.write(image.tobytes())
     except OSError as error:
+        size = f"{prod(shape) / 1e9:.2g} GB of decoded images"
         raise OSError(
-            f"{path.parent} must have room for {prod(shape) / 1e9:.2g} GB of decoded images: {error}; "
-            "cache or $XDG_CACHE_HOME names another folder"
+            f"{path.parent} must be writable and have room for {size}: {error}; {_CURE} another folder"
         ) from error
 
 

@@ -21,6 +21,7 @@ __all__ = ["find_cifar10", "load_cifar10"]
 Array = npt.NDArray[Any]
 
 _NAMES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _ARCHIVES = ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")
 _LARGEST = 2**26  # bytes of a batch; the official ones have less than half
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
@@ -57,7 +58,7 @@ def load_cifar10(path: str | Path, *, batch_images: int | None = 10_000) -> Arra
     *parts, test = (_batch(file, content, batch_images) for file, content in batches.items())
     labels = [part.labels for part in parts if part.labels is not None]
     train = ImageSet(torch.cat([part.images for part in parts]), torch.cat(labels))
-    return ArraySource(train, test, name="cifar10")
+    return ArraySource(train, test, name="cifar10", class_names=_CLASSES)
 
 
 def find_cifar10(path: Path) -> Path | list[Path] | None:

@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from glob import escape
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from nflows_woodbury.checks import check_positive_int
-from nflows_woodbury.data.cache import decode_once, file_states
-from nflows_woodbury.data.decoding import Encoded, decoded, side_of
-from nflows_woodbury.data.sources import ArraySource, ImageSet, check_no_test_images, held_out_count
+from nflows_woodbury.data.cache import file_states
+from nflows_woodbury.data.sources import ArraySource
+from nflows_woodbury.data.splits import Split, split_part
+from nflows_woodbury.data.tables import Tables
 from nflows_woodbury.optional import import_extra
 
-__all__ = ["list_parquet", "load_hub", "load_parquet"]
+__all__ = ["is_saved", "list_parquet", "load_hub", "load_parquet", "load_saved"]
 
-_PARTS = {"train": "train", "test": "test", "validation": "val", "valid": "val", "val": "val"}
 _HUB_NAME = re.compile(r"(\w[\w.-]*/(\w[\w.-]*))(?::([\w.-]+))?")
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.parquet")
 
 
 def load_hub(
-    name: str, size: int | None = None, *, test_images: int | None = None, cache: str | Path | None = None
+    name: str,
+    size: int | Sequence[int] | None = None,
+    *,
+    test_images: int | None = None,
+    cache: str | Path | None = None,
+    split: Split | None = None,
+    skip_broken: bool = False,
 ) -> ArraySource:
     """Return the images of a data set on the hub, ``OWNER/NAME`` or ``OWNER/NAME:CONFIG``, as RGB.
 
-    The one column of images is found by its type. A single column of class labels gives the labels, unless some
-    are missing, as in hidden test sets. The splits ``train``, ``test`` and ``validation`` (or ``valid`` or ``val``)
-    count as the subfolders do in :func:`load_folder`; other splits are left out, but a single one is the whole,
-    whatever its name. Images are resized, and decoded once, as those of a folder are; ``cache`` also takes what
-    ``datasets`` keeps. Nothing from the hub is executed. OSError where the hub does not answer, ValueError for data
-    of another kind and for ``test_images`` where there is a test set, ImportError without ``datasets``.
+    The one column of images is found by its type: images, structs with bytes, or bytes. A single column of class labels
+    gives the labels, or one called label, labels, class or category, unless some are missing, as in hidden test sets.
+    The splits ``train``, ``test`` and ``validation``, in all the spellings of :func:`load_folder`, count as its
+    subfolders do; other splits are left out, but a single one is the whole, whatever its name, and is held out of by a
+    hash of the rows' numbers. Images are turned, resized, and decoded once, as those of a folder are; ``cache`` also
+    takes what ``datasets`` keeps. Nothing from the hub is executed. OSError where the hub does not answer, ValueError
+    for data of another kind and for ``test_images`` where there is a test set, ImportError without ``datasets``.
 
     >>> source = load_hub("uoft-cs/cifar10")  # doctest: +SKIP
     >>> load_hub("cifar10")
@@ -46,18 +52,26 @@ def load_hub(
     if Path(match[1]).exists():  # the library would take that instead
         raise ValueError(f"{match[1]} must not be a path that is here too; give the path itself, or run elsewhere")
     splits = _loaded(name, cache, match[1], match[3])
-    files = sorted(file["filename"] for split in splits.values() for file in split.cache_files)
     downloads = (split.info.download_checksums for split in splits.values())  # by address, with the revision
-    images = _Images(name, splits, size, test_images)
-    return images.source(match[2], (name, *downloads, *file_states("", files)), cache)
+    tables = Tables(name, splits, None, size, test_images)
+    files = _arrow_files(splits)
+    made_of = (name, *downloads, *file_states("", files))
+    return tables.source(match[2], made_of, cache, files=_relative(files), split=split, skip_broken=skip_broken)
 
 
 def load_parquet(
-    path: str | Path, size: int | None = None, *, test_images: int | None = None, cache: str | Path | None = None
+    path: str | Path,
+    size: int | Sequence[int] | None = None,
+    *,
+    test_images: int | None = None,
+    cache: str | Path | None = None,
+    split: Split | None = None,
+    skip_broken: bool = False,
 ) -> ArraySource:
     """Return the images of a ``.parquet`` file, or of those in a folder or its folder ``data``, as from the hub.
 
-    In a folder, files named ``train...``, ``test...`` and ``validation...``, up to a dash or dot, are splits.
+    A column of texts may also hold the images, as paths from the file's folder. In a folder, files named ``train...``,
+    ``test...`` and ``validation...``, up to a dash, dot or underscore, are splits.
     FileNotFoundError for no such file, and for one that is missing among ``-00000-of-00005`` and so on.
 
     >>> import datasets, numpy as np
@@ -66,7 +80,7 @@ def load_parquet(
     >>> images = datasets.Dataset.from_dict({"image": pixels}, features=kind)
     >>> with TemporaryDirectory() as folder:
     ...     _ = images.to_parquet(f"{folder}/mine.parquet")
-    ...     source = load_parquet(f"{folder}/mine.parquet", cache=folder)
+    ...     source = load_parquet(f"{folder}/mine.parquet", cache=folder, test_images=2)
     ...     source.shape, source.train_size, len(source.test)
     ((3, 8, 8), 18, 2)
     """
@@ -74,19 +88,50 @@ def load_parquet(
     files = list_parquet(path)
     if not files:
         raise FileNotFoundError(f"{path} is no .parquet file and holds none")
-    groups: dict[str, list[str]] = {}
-    for file in files:
-        groups.setdefault(re.split("[-.]", file.name)[0] if path.is_dir() else "train", []).append(str(file))
-    if groups.keys().isdisjoint(_PARTS):
-        groups = {"train": [str(file) for file in files]}
-    elif stray := sorted(groups.keys() - _PARTS):
-        raise ValueError(f"{groups[stray[0]][0]} must be named train, test or validation, as others in {path} are")
-    data_files = {name: [escape(file) for file in group] for name, group in groups.items()}  # it expects patterns
-    splits = _loaded(str(path), cache, "parquet", data_files=data_files)
-    images = _Images(str(path), splits, size, test_images)
-    whole = path.resolve()
-    made_of = file_states("", (str(file.resolve()) for file in files))
-    return images.source(whole.name if path.is_dir() else whole.stem, made_of, cache)
+    data_files = {part: [escape(str(file)) for file in group] for part, group in _groups(path, files).items()}
+    splits = _loaded(str(path), cache, "parquet", data_files=data_files)  # it expects patterns
+    tables = Tables(str(path), splits, files[0].parent, size, test_images)
+    whole, paths = path.resolve(), [str(file.resolve()) for file in files]
+    name = whole.name if path.is_dir() else whole.stem
+    made_of = tuple(file_states("", paths))
+    return tables.source(name, made_of, cache, files=_relative(paths), split=split, skip_broken=skip_broken)
+
+
+def load_saved(
+    path: str | Path,
+    size: int | Sequence[int] | None = None,
+    *,
+    test_images: int | None = None,
+    cache: str | Path | None = None,
+    split: Split | None = None,
+    skip_broken: bool = False,
+) -> ArraySource:
+    """Return the images in a folder that ``save_to_disk`` of the library ``datasets`` wrote, as from the hub.
+
+    >>> import datasets, numpy as np
+    >>> from tempfile import TemporaryDirectory
+    >>> pixels, kind = list(np.zeros((20, 8, 8, 3), np.uint8)), datasets.Features({"image": datasets.Image()})
+    >>> images = datasets.Dataset.from_dict({"image": pixels}, features=kind)
+    >>> with TemporaryDirectory() as folder:
+    ...     images.save_to_disk(f"{folder}/mine")
+    ...     load_saved(f"{folder}/mine", test_images=5).train_size
+    15
+    """
+    path, library = Path(path), import_extra("datasets", "datasets")
+    saved = _called(str(path), library.load_from_disk, str(path))
+    splits = dict(saved) if isinstance(saved, dict) else {"train": saved}
+    tables = Tables(str(path), splits, path, size, test_images)
+    files = _arrow_files(splits)
+    made_of = tuple(file_states("", files))
+    return tables.source(
+        path.resolve().name, made_of, cache, files=_relative(files), split=split, skip_broken=skip_broken
+    )
+
+
+def is_saved(folder: Path) -> bool:
+    """Return whether ``save_to_disk`` of the library ``datasets`` wrote a folder."""
+    names = ("dataset_dict.json",), ("dataset_info.json", "state.json")
+    return any(all((folder / name).is_file() for name in every) for every in names)
 
 
 def list_parquet(path: Path) -> list[Path]:
@@ -101,68 +146,42 @@ def list_parquet(path: Path) -> list[Path]:
     return files
 
 
+def _groups(path: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
+    """The files of each part of the split that a folder's files are named for, or all of them as one."""
+    if path.is_file():
+        return {"train": list(files)}
+    groups: dict[str | None, list[Path]] = {}
+    for file in files:
+        groups.setdefault(split_part(re.split("[-._]", file.name)[0]), []).append(file)
+    others = groups.pop(None, [])
+    if groups and others:
+        raise ValueError(f"{others[0]} must be named train, test or validation, as others in {path} are")
+    return {part: group for part, group in groups.items() if part} or {"train": others}
+
+
 def _loaded(name: str, cache: str | Path | None, *args: Any, **kwargs: Any) -> dict[str, Any]:
     """Return the splits that ``datasets.load_dataset`` finds."""
-    library = import_extra("datasets", "datasets")
     folder = None if cache is None else str(Path(cache) / "huggingface")
+    load = import_extra("datasets", "datasets").load_dataset
+    return dict(_called(name, load, *args, cache_dir=folder, **kwargs))
+
+
+def _called(name: str, load: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     try:
-        return dict(library.load_dataset(*args, cache_dir=folder, **kwargs))
-    except Exception as error:  # it raises nearly anything, and the reason is often the cause of that
+        return load(*args, **kwargs)
+    except Exception as error:  # the library raises nearly anything, and the reason is often the cause of that
         kind = next((kind for kind in (FileNotFoundError, OSError) if isinstance(error, kind)), ValueError)
         reason = error if isinstance(error, OSError) else error.__cause__ or error
-        raise kind(f"{name} cannot be loaded: {' '.join(str(reason).split())}") from error
+        full = isinstance(reason, OSError) and reason.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
+        cure = "; $HF_HOME names another folder for what the library keeps" if full else ""
+        raise kind(f"{name} cannot be loaded: {' '.join(str(reason).split())}{cure}") from error
 
 
-class _Images:
-    """The splits that count, train first, with their images yet to be decoded."""
+def _arrow_files(splits: Mapping[str, Any]) -> list[str]:
+    return sorted(file["filename"] for table in splits.values() for file in table.cache_files)
 
-    def __init__(self, name: str, splits: Mapping[str, Any], size: int | None, test_images: int | None) -> None:
-        self.name, self.size = name, None if size is None else check_positive_int("size", size)
-        found = {part: splits[split] for split, part in _PARTS.items() if split in splits}
-        self.parts = {"train": next(iter(splits.values()))} if len(splits) == 1 else found
-        if "train" not in self.parts:
-            raise ValueError(f"{name} must have a split train, got {', '.join(splits)}")
-        if empty := [part for part, data in self.parts.items() if not len(data)]:
-            raise ValueError(f"{name} must have images in its split {empty[0]}, got none")
-        self.test_images = test_images
-        if len(self.parts) > 1:
-            check_no_test_images(name, test_images)
-        else:
-            held_out_count(len(self.parts["train"]), test_images)
-        self.library = import_extra("datasets", "datasets")
-        columns = self._columns(self.library.Image)
-        if len(columns) != 1:
-            every = ", ".join(self.parts["train"].features)
-            raise ValueError(f"{name} must have one column of images, got {', '.join(columns) or 'none'} of {every}")
-        self.column = columns[0]
 
-    def _columns(self, kind: type) -> list[str]:
-        return [name for name, feature in self.parts["train"].features.items() if isinstance(feature, kind)]
-
-    def source(self, name: str, made_of: Iterable[object], cache: str | Path | None) -> ArraySource:
-        side = side_of(self._encoded(), self.size)
-        counts = {part: len(data) for part, data in self.parts.items()}
-        shape = (sum(counts.values()), 3, side, side)
-        images = decode_once(decoded(self._encoded(), self.size), shape, (self.size, *made_of), cache)
-        labels, sets, start = self._labels(), {}, 0
-        for part, count in counts.items():
-            rows, start = slice(start, start + count), start + count
-            sets[part] = ImageSet(images[rows], None if labels is None else labels[rows])
-        test, validation = sets.get("test", sets.get("val")), sets["val"] if len(sets) == 3 else None
-        return ArraySource(sets["train"], test, name=name, test_images=self.test_images, validation=validation)
-
-    def _encoded(self) -> Iterator[Encoded]:
-        for part, data in self.parts.items():
-            plain = data.select_columns([self.column]).cast_column(self.column, self.library.Image(decode=False))
-            for number, row in enumerate(plain):
-                image, name = row[self.column] or {}, f"image {number} of {part} in {self.name}"
-                if image.get("bytes") is None and image.get("path") is None:
-                    raise ValueError(f"{name} is missing")
-                yield name, Path(image["path"]) if image["bytes"] is None else image["bytes"]
-
-    def _labels(self) -> torch.Tensor | None:
-        columns = self._columns(self.library.ClassLabel)
-        if len(columns) != 1:
-            return None
-        labels = [label for data in self.parts.values() for label in data[columns[0]]]
-        return None if any(label is None or label < 0 for label in labels) else torch.tensor(labels)
+def _relative(files: Sequence[str]) -> tuple[Path, list[str]]:
+    """The folder that files are in and below, and their names there."""
+    root = os.path.commonpath([os.path.dirname(file) for file in files]) if files else ""
+    return Path(root), [os.path.relpath(file, root) for file in files]

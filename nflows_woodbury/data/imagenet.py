@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from math import isqrt
@@ -16,9 +16,10 @@ import numpy.typing as npt
 import torch
 
 from nflows_woodbury.data.cache import decode_once, file_states
-from nflows_woodbury.data.decoding import side_of
-from nflows_woodbury.data.folder import list_files, read_files
-from nflows_woodbury.data.sources import ArraySource, ImageSet, check_same_size
+from nflows_woodbury.data.decoding import Sides, check_same_size, check_size, sides_of
+from nflows_woodbury.data.folder import read_files
+from nflows_woodbury.data.sources import ArraySource, ImageSet
+from nflows_woodbury.data.walking import list_files
 
 __all__ = ["is_imagenet", "load_imagenet"]
 
@@ -27,7 +28,9 @@ _FOLDERS = {side: (f"train_{side}x{side}", f"valid_{side}x{side}") for side in (
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def load_imagenet(path: str | Path, size: int | None = None, *, cache: str | Path | None = None) -> ArraySource:
+def load_imagenet(
+    path: str | Path, size: int | Sequence[int] | None = None, *, cache: str | Path | None = None
+) -> ArraySource:
     """Return downsampled ImageNet; the validation images are the test set.
 
     The folder holds the official batches ``train_data_batch_1.npz`` to ``train_data_batch_10.npz`` and
@@ -46,11 +49,11 @@ def load_imagenet(path: str | Path, size: int | None = None, *, cache: str | Pat
     >>> source.shape, source.num_classes, source.test.labels
     ((3, 32, 32), 1000, tensor([  0, 999]))
     """
-    root = Path(path).absolute()
+    root, asked = Path(path).absolute(), check_size(size)
     if files := _batches(root):
-        return _from_batches(root, files, size, cache)
+        return _from_batches(root, files, asked, cache)
     if sides := _sides(root):
-        return _from_folders(root, sides, size, cache)
+        return _from_folders(root, sides, asked, cache)
     raise FileNotFoundError(f"{path} holds neither {_TRAIN[0]} nor {' nor '.join(chain(*_FOLDERS.values()))}")
 
 
@@ -75,7 +78,7 @@ def _batches(root: Path) -> dict[str, Path]:
     return found
 
 
-def _from_batches(root: Path, files: dict[str, Path], size: int | None, cache: str | Path | None) -> ArraySource:
+def _from_batches(root: Path, files: dict[str, Path], size: Sides | None, cache: str | Path | None) -> ArraySource:
     names = (*_TRAIN, _VAL)
     if missing := [name for name in names if name not in files]:
         raise FileNotFoundError(f"{root / missing[0]} is missing, one of the eleven batches of downsampled ImageNet")
@@ -91,7 +94,8 @@ def _from_batches(root: Path, files: dict[str, Path], size: int | None, cache: s
     images = decode_once(chain.from_iterable(streams), (sum(counts), 3, side, side), made_of, cache)
     end = sum(counts[:-1])
     train, test = ImageSet(images[:end], labels[:end]), ImageSet(images[end:], labels[end:])
-    return ArraySource(train, test, name=f"imagenet{side}")
+    paths = [str(files[name].relative_to(root.parent)) for name in names]
+    return ArraySource(train, test, name=f"imagenet{side}", files=(root.parent, paths))
 
 
 @contextmanager
@@ -136,10 +140,10 @@ def _sides(root: Path) -> list[int]:
     return [side for side, folders in _FOLDERS.items() if any((root / folder).is_dir() for folder in folders)]
 
 
-def _from_folders(root: Path, sides: list[int], size: int | None, cache: str | Path | None) -> ArraySource:
+def _from_folders(root: Path, sides: list[int], size: Sides | None, cache: str | Path | None) -> ArraySource:
     if size is None and len(sides) > 1:
         raise ValueError(f"size must be one of {', '.join(map(str, sides))}, as {root} holds these, got None")
-    side = size if size in sides else sides[0]
+    side = size[0] if size is not None and size[0] in sides else sides[0]
     check_same_size(root, size, (side, side))
     parts = []
     for folder in _FOLDERS[side]:
@@ -149,7 +153,8 @@ def _from_folders(root: Path, sides: list[int], size: int | None, cache: str | P
         if not parts[-1]:
             raise ValueError(f"{root / folder} must hold PNG files, got none")
     first = root / parts[0][0]
-    if (got := side_of([(first, first)], None)) != side:
-        raise ValueError(f"{first} must have {side}x{side} pixels, as its folder says, got {got}x{got}")
+    if (got := sides_of([(first, first)], None)) != (side, side):
+        raise ValueError(f"{first} must have {side}x{side} pixels, as its folder says, got {got[1]}x{got[0]}")
     images, end = read_files(root, parts[0] + parts[1], None, cache), len(parts[0])
-    return ArraySource(ImageSet(images[:end]), ImageSet(images[end:]), name=f"imagenet{side}")
+    sets = (ImageSet(images[:end]), ImageSet(images[end:]))
+    return ArraySource(*sets, name=f"imagenet{side}", files=(root, ()))  # too many to look at, and as downloaded

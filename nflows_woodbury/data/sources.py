@@ -7,14 +7,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from nflows_woodbury.checks import check_natural_int, check_positive_int, check_uint8_images
+from nflows_woodbury.data.classes import in_classes
+from nflows_woodbury.data.fingerprints import Fingerprint, of_files, of_rows
+from nflows_woodbury.data.splits import Indices, Split, held_out_count, split_rows
+from nflows_woodbury.data.walking import Found
 
 __all__ = [
     "ArraySource",
@@ -22,23 +28,24 @@ __all__ = [
     "ImageSource",
 ]
 
-Indices = npt.NDArray[np.int64]
-
-SPLITS, BATCHES = 1, 2  # first words of the random keys: splits are fixed, batches also take the run's seed
+BATCHES = 2  # first word of the random keys: splits are fixed, batches also take the run's seed
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images, uint8 (N, c, h, w), and labels, int64 (N,) from 0, or None; else TypeError or ValueError.
+    """Images, uint8 (N, c, h, w), labels, int64 (N,) from 0, and names, each or None; else TypeError or ValueError.
+
+    Names are the images' files or their numbers in the whole of the data.
 
     >>> import numpy as np, torch
-    >>> images = ImageSet(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), labels=torch.tensor([0, 2, 1]))
-    >>> len(images), images.take(np.array([2, 0])).labels
-    (3, tensor([1, 0]))
+    >>> images = ImageSet(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 2, 1]), ("a", "b", "c"))
+    >>> len(images), images.take(np.array([2, 0])).labels, images.take(np.array([2, 0])).names
+    (3, tensor([1, 0]), ('c', 'a'))
     """
 
     images: torch.Tensor
     labels: torch.Tensor | None = None
+    names: Sequence[object] | None = None
 
     def __post_init__(self) -> None:
         check_uint8_images(self.images)
@@ -46,21 +53,27 @@ class ImageSet:
             raise TypeError(f"labels must be int64, got {self.labels.dtype}")
         if self.labels is not None and (self.labels.shape != (len(self),) or (self.labels < 0).any()):
             raise ValueError(f"labels must be {len(self)} integers from 0, got {self.labels}")
+        if self.names is not None and len(self.names) != len(self):
+            raise ValueError(f"names must be {len(self)}, got {len(self.names)}")
 
     def __len__(self) -> int:
         return len(self.images)
 
     def take(self, indices: Indices) -> ImageSet:
-        """Return a copy of the images (and labels) with these numbers, in this order."""
+        """Return a copy of the images (and labels and names) with these numbers, in this order."""
         rows = torch.from_numpy(indices)
-        return ImageSet(self.images[rows].contiguous(), None if self.labels is None else self.labels[rows])
+        labels = None if self.labels is None else self.labels[rows]
+        names = None if self.names is None else tuple(self.names[i] for i in indices.tolist())
+        return ImageSet(self.images[rows].contiguous(), labels, names)
 
 
 class ImageSource(ABC):
     """Training batches, a test set and perhaps a validation set of images of one ``shape`` (c, h, w).
 
-    A subclass sets the attributes and defines ``_indices``, the numbers of the training images in a global
-    batch, int64 (batch_size,), and ``_take``, the training images with given numbers below ``train_size``.
+    A subclass sets the attributes and defines ``_indices``, the numbers of the training images in a global batch, int64
+    (batch_size,), and ``_take``, the training images with given numbers below ``train_size``. Those with a value here
+    need not be set: ``class_names``, in the order of the labels; ``split``, how images were held out; ``found``, the
+    files in a folder; and ``notes``, lines on what was passed over or changed in reading.
 
     >>> import numpy as np, torch
     >>> class Grey(ImageSource):
@@ -80,6 +93,10 @@ class ImageSource(ABC):
     num_classes: int | None
     validation: ImageSet | None
     test: ImageSet
+    class_names: tuple[str, ...] | None = None
+    split: Split | None = None
+    found: Found | None = None
+    notes: tuple[str, ...] = ()
 
     def batch(self, step: int, batch_size: int, *, seed: int, rank: int = 0, world_size: int = 1) -> ImageSet:
         """Return this rank's ``batch_size / world_size`` images of the global batch number ``step``, from 0.
@@ -109,6 +126,23 @@ class ImageSource(ABC):
         size, total = check_positive_int("batch_size", batch_size), self.train_size
         return (self._take(np.arange(start, min(start + size, total))) for start in range(0, total, size))
 
+    def in_classes(self, names: Sequence[str]) -> ImageSource:
+        """The same images with labels that count ``names``; images without labels stay as they are."""
+        return self
+
+    def fingerprint(self) -> Fingerprint | None:
+        """What the data are, to notice when they change; None for a source that cannot tell."""
+        return None
+
+    def kept(self) -> dict[str, Any]:
+        """What a run keeps of its data, plain values and a tensor: ``split``, ``class_names`` and ``fingerprint``."""
+        fingerprint = self.fingerprint()
+        return {
+            "split": None if self.split is None else self.split.to_dict(),
+            "class_names": None if self.class_names is None else list(self.class_names),
+            "fingerprint": None if fingerprint is None else fingerprint.to_dict(),
+        }
+
     @abstractmethod
     def _indices(self, step: int, batch_size: int, seed: int) -> Indices: ...
 
@@ -119,15 +153,18 @@ class ImageSource(ABC):
 class ArraySource(ImageSource):
     """Images in memory or memory-mapped. Each epoch is a permutation of the training set, drawn from (seed, epoch).
 
-    A batch at an epoch's end continues into the next permutation, so none is short and no image is left out;
-    ``batch`` raises ValueError for more images than there are. Without ``test``, ``test_images`` images (default:
-    a tenth) of ``train`` are held out; without ``validation``, ``validation_size`` images (default: 5 %, at most
-    1000; 0 for none) of the rest. Both are the same in every run, and only they are copied: of the others it
-    keeps the numbers. ``num_classes`` is one more than the largest label. ValueError for sets that are empty or
-    differ in shape, for labels of some only, and for sizes that do not fit.
+    A batch at an epoch's end continues into the next permutation, so none is short and no image is left out; ``batch``
+    raises ValueError for more images than there are. Without ``test``, images of ``train`` are held out by a hash of
+    their names, or of their numbers where they have none: those with the ``test_images`` smallest hashes, or about a
+    tenth; without ``validation``, ``validation_size`` images (default: about 5 %, at most 1000; 0 for none) of the
+    rest. Both are the same in every run, and an image that is added moves no other; ``split`` is how it was done, and
+    given again it is done in the same way, whatever was added or removed. Only they are copied: of the others it keeps
+    the numbers. ``files`` are what the images come from, a folder and names in it. ``num_classes`` is the number of
+    ``class_names``, or one more than the largest label. ValueError for sets that are empty or differ in shape, for
+    labels of some only, and for sizes that do not fit.
 
     >>> import torch
-    >>> source = ArraySource(ImageSet(torch.zeros(100, 3, 8, 8, dtype=torch.uint8)))
+    >>> source = ArraySource(ImageSet(torch.zeros(100, 3, 8, 8, dtype=torch.uint8)), test_images=10)
     >>> source.train_size, len(source.validation), len(source.test), source.batch(0, 32, seed=0).images.shape
     (86, 4, 10, torch.Size([32, 3, 8, 8]))
     """
@@ -141,26 +178,64 @@ class ArraySource(ImageSource):
         test_images: int | None = None,
         validation: ImageSet | None = None,
         validation_size: int | None = None,
+        split: Split | None = None,
+        class_names: Sequence[str] | None = None,
+        found: Found | None = None,
+        notes: Sequence[str] = (),
+        files: tuple[Path, Sequence[str]] | None = None,
     ) -> None:
-        rows = np.arange(len(train))
-        if test is None:
-            rows, chosen = _hold_out(rows, held_out_count(len(train), test_images))
-            test = train.take(chosen)
-        elif test_images is not None:
+        if test is not None and test_images is not None:
             raise ValueError(f"test_images must be None where test is given, got {test_images}")
+        if validation is not None and validation_size:
+            raise ValueError(f"validation_size must be below 1, as validation is given, got {validation_size}")
+        if test is None:
+            held_out_count(len(train), test_images)
         labels = _all_labels([images for images in (train, test, validation) if images is not None])
-        if validation_size is None:
-            validation_size = min(1000, len(rows) // 20) if validation is None else 0
-        limit = len(rows) if validation is None else 1
-        if check_natural_int("validation_size", validation_size) >= limit:
-            why = "the number of images in train" if validation is None else "as validation is given"
-            raise ValueError(f"validation_size must be below {limit}, {why}, got {validation_size}")
-        self._train, (self._rows, held_out) = train, _hold_out(rows, validation_size)
-        self.name, self.test, self.train_size = name, test, len(self._rows)
-        self.validation = train.take(held_out) if validation_size else validation
+        if split is None:  # rows of data with a test set of their own are not added to
+            split = Split("hash" if test is None or train.names is not None else "permutation")
+        names: Sequence[object] = range(len(train)) if train.names is None else train.names
+        self._train = replace(train, names=names)
+        self._rows, tested, validated, self.split = split_rows(
+            names, split, test_images, validation_size if validation is None else 0, has_test=test is not None
+        )
+        self.test = self._train.take(tested) if test is None else test
+        self.validation = self._train.take(validated) if len(validated) else validation
+        self.name, self.train_size = name, len(self._rows)
+        self.found, self.notes, self._files = found, tuple(notes), files
         channels, height, width = train.images.shape[1:]
         self.shape = (channels, height, width)
-        self.num_classes = None if labels is None else 1 + int(labels.max())
+        self.class_names = None if class_names is None or labels is None else tuple(class_names)
+        self.num_classes = None if labels is None else len(self.class_names or range(1 + int(labels.max())))
+
+    def in_classes(self, names: Sequence[str]) -> ArraySource:
+        """Return the same images with labels that count ``names``, such as a model's classes.
+
+        ValueError for images of a class that is not among them. Images without labels stay so.
+
+        >>> import torch
+        >>> images = ImageSet(torch.zeros(30, 3, 8, 8, dtype=torch.uint8), torch.arange(30) % 2)
+        >>> source = ArraySource(images, class_names=("cats", "dogs")).in_classes(("birds", "dogs", "cats"))
+        >>> source.num_classes, sorted(set(source.batch(0, 20, seed=0).labels.tolist()))
+        (3, [1, 2])
+        """
+        if self.num_classes is None:
+            return self
+        other = copy(self)
+        other._train, other.test = self._mapped(self._train, names), self._mapped(self.test, names)
+        other.validation = None if self.validation is None else self._mapped(self.validation, names)
+        other.class_names, other.num_classes = tuple(names), len(names)
+        return other
+
+    def fingerprint(self) -> Fingerprint:
+        """What the data are: of the files that the images come from, or else of the images."""
+        if self._files is not None:
+            return of_files(*self._files)
+        sets = {"train": self._train, "test": self.test, "validation": self.validation}
+        return of_rows({part: x.images for part, x in sets.items() if x is not None})
+
+    def _mapped(self, images: ImageSet, names: Sequence[str]) -> ImageSet:
+        assert images.labels is not None
+        return replace(images, labels=in_classes(images.labels, self.class_names, names))
 
     def _indices(self, step: int, batch_size: int, seed: int) -> Indices:
         count = self.train_size
@@ -187,35 +262,3 @@ def _all_labels(sets: Sequence[ImageSet]) -> torch.Tensor | None:
         raise ValueError(f"train, test (and validation) must be alike in shape and labels, got {got}")
     labels = [images.labels for images in sets if images.labels is not None]
     return torch.cat(labels) if labels else None
-
-
-def _hold_out(rows: Indices, count: int) -> tuple[Indices, Indices]:
-    """Return the rows that stay and ``count`` rows to hold out, in their order and the same ones in every run."""
-    order = np.random.default_rng(SPLITS).permutation(len(rows))
-    kept = len(rows) - count
-    return rows[np.sort(order[:kept])], rows[np.sort(order[kept:])]
-
-
-def held_out_count(total: int, test_images: int | None = None) -> int:
-    """Return how many of ``total`` images are held out as a test set: ``test_images``, or a tenth.
-
-    TypeError or ValueError for a ``test_images`` that is no positive integer or leaves no image to train on.
-    """
-    if total < 2:
-        raise ValueError(f"there must be two or more images to hold a test set out of them, got {total}")
-    count = max(1, total // 10) if test_images is None else check_positive_int("test_images", test_images)
-    if count >= total:
-        raise ValueError(f"test_images must be below {total}, the number of images, got {count}")
-    return count
-
-
-def check_same_size(spec: object, size: int | None, sides: tuple[int, int]) -> None:
-    """Check that ``size`` is None or the side of images that are not resized, of ``sides`` (height, width)."""
-    if size is not None and sides != (size, size):
-        raise ValueError(f"size must be None or as in {str(spec)!r}, where it is {sides}, got {size}")
-
-
-def check_no_test_images(spec: object, test_images: int | None) -> None:
-    """Check that ``test_images`` is None, for data with a test set of their own."""
-    if test_images is not None:
-        raise ValueError(f"test_images must be None, as {str(spec)!r} has a test set of its own, got {test_images}")

@@ -60,14 +60,14 @@ class _Harm:
 @pytest.mark.parametrize("case", range(len(BAD)))
 def test_bad_command_lines_fail_in_one_line(case: int, whole: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "photos").mkdir()
-    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "photos" / "fine.png")
-    (tmp_path / "photos" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnot an image")
+    (tmp_path / "pictures").mkdir()
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "pictures" / "fine.png")
+    (tmp_path / "pictures" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnot an image")
     (tmp_path / "text.ckpt").write_text("hello")
     torch.save({"nflows_woodbury": _Harm(tmp_path / "harm")}, tmp_path / "crafted.ckpt")
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     words, message = BAD[case]
-    places = {"whole": whole, "corrupt": tmp_path / "photos"}
+    places = {"whole": whole, "corrupt": tmp_path / "pictures"}
     places |= {name: tmp_path / f"{name}.ckpt" for name in ("text", "crafted", "other")}
     before = sorted(tmp_path.rglob("*"))
     capsys.readouterr()

@@ -130,7 +130,8 @@ def test_a_broken_image_leaves_nothing(images: Path, tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_named(images: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        OSError, match=r"file must have room for .* GB of decoded images: .*cache or \$XDG_CACHE_HOME names"
+        OSError,
+        match=r"file must be writable and have room for .* GB of decoded images: .*cache or \$XDG_CACHE_HOME names",
     ):
         open_source(str(images), cache=tmp_path / "file")
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from imagefiles import SHARED, Payload, nhwc, pixels, rng
 
-from nflows_woodbury.data import sources
+from nflows_woodbury.data import splits
 from nflows_woodbury.data.opening import load_cifar10, open_source
 from nflows_woodbury.data.sources import ArraySource
 
@@ -74,7 +74,7 @@ def test_cifar10_formats(kind: str, tmp_path: Path) -> None:
         cifar10 = few(path)
         assert (cifar10.name, cifar10.shape, cifar10.num_classes) == ("cifar10", (3, 32, 32), 10)
         assert cifar10.validation is not None
-        kept, held_out = sources._hold_out(np.arange(20), 1)
+        kept, held_out = splits._hold_out(np.arange(20), 1)
         train = cifar10._train
         assert train.labels is not None
         assert cifar10.test.labels is not None

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from imagefiles import nhwc, pixels, trained_on, write_image
 
-from nflows_woodbury.data import sources
-from nflows_woodbury.data.folder import list_files
-from nflows_woodbury.data.opening import load_folder
+from nflows_woodbury.data.opening import load_folder, open_source
+from nflows_woodbury.data.splits import Split, split_rows
+from nflows_woodbury.data.walking import list_files
+
+ALL = (".png", ".bmp", ".webp")
 
 
 def test_folder_is_read_recursively_in_order(tmp_path: Path) -> None:
@@ -23,8 +25,8 @@ def test_folder_is_read_recursively_in_order(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not an image")
     images = load_folder(tmp_path)
     assert (images.name, images.shape, images.num_classes) == (tmp_path.name, (3, 4, 4), None)
-    assert (len(images.test), images.validation) == (2, None)
-    kept, tenth = sources._hold_out(np.arange(20), 2)
+    kept, tenth, validated, _ = split_rows(list_files(tmp_path, ALL), Split(), None, None)
+    assert images.validation is None and not len(validated)
     assert np.array_equal(nhwc(trained_on(images)), arrays[kept])
     assert np.array_equal(nhwc(images.test), arrays[tenth])
 
@@ -76,8 +78,12 @@ def test_images_of_other_sizes_need_a_size(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"b\.png has 4x5 pixels, it must be of 4x4 pixels like the first"):
         load_folder(tmp_path)
     write_image(tmp_path / "a.png", pixels(4, 6, 3))
-    with pytest.raises(ValueError, match=r"a\.png has 6x4 pixels, it must be square; give a size"):
+    with pytest.raises(
+        ValueError, match=r"b\.png has 4x5 pixels, it must be of 6x4 pixels like the first .*give a size"
+    ):
         load_folder(tmp_path)
+    write_image(tmp_path / "b.png", pixels(4, 6, 3))
+    assert load_folder(tmp_path).shape == (3, 4, 6)
     with pytest.raises(ValueError, match="size must be a positive integer, got 0"):
         load_folder(tmp_path, 0)
 
@@ -87,7 +93,8 @@ def test_grey_and_transparent_images_become_rgb(tmp_path: Path) -> None:
     clear = write_image(tmp_path / "test/a.png", pixels(4, 4, 4))
     images = load_folder(tmp_path)
     assert np.array_equal(nhwc(images.batch(0, 1, seed=0))[0], np.stack([grey] * 3, axis=-1))
-    assert np.array_equal(nhwc(images.test)[0], clear[..., :3])
+    colour, alpha = clear[..., :3].astype(float), clear[..., 3:] / 255
+    assert np.abs(nhwc(images.test)[0] - (alpha * colour + (1 - alpha) * 255)).max() <= 1
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -119,11 +126,10 @@ def test_broken_images_and_bombs_are_named(content: bytes, reason: str, tmp_path
     assert warnings.filters == filters
 
 
-def test_deep_images_are_not_cut_to_8_bits(tmp_path: Path) -> None:
-    write_image(tmp_path / "a.png", np.full((4, 4), 1000, np.uint16))
-    write_image(tmp_path / "b.png")
-    with pytest.raises(ValueError, match=r"a\.png .*its mode I(;16)? has more than 8 bits a channel"):
-        load_folder(tmp_path)
+def test_images_of_16_bits_keep_their_high_byte(tmp_path: Path) -> None:
+    write_image(tmp_path / "train/a.png", np.full((4, 4), 0x1234, np.uint16))
+    write_image(tmp_path / "test/b.png")
+    assert (trained_on(load_folder(tmp_path)).images == 0x12).all()
 
 
 def test_folder_must_hold_images(tmp_path: Path) -> None:
@@ -136,7 +142,7 @@ def test_folder_must_hold_images(tmp_path: Path) -> None:
 def test_names_are_sorted_folder_by_folder(tmp_path: Path) -> None:
     for name in ["a/z.png", "a-b/a.png", "a.png"]:  # as strings, "a-b/" and "a.png" come before "a/"
         write_image(tmp_path / name)
-    assert list_files(tmp_path) == ["a/z.png", "a-b/a.png", "a.png"]
+    assert list_files(tmp_path, ALL) == ["a/z.png", "a-b/a.png", "a.png"]
 
 
 def test_links_to_folders_are_followed_but_not_round_and_round(tmp_path: Path) -> None:
@@ -146,9 +152,9 @@ def test_links_to_folders_are_followed_but_not_round_and_round(tmp_path: Path) -
     for name, target in (("train", "there"), ("train2", "there"), ("up", "here")):
         (tmp_path / "here" / name).symlink_to(tmp_path / target)
     (tmp_path / "here/dangling.png").symlink_to(tmp_path / "absent.png")
-    assert list_files(tmp_path / "here") == ["train/a.png", "train/b.png"]
+    assert list_files(tmp_path / "here", ALL) == ["train/a.png", "train/b.png"]
     (tmp_path / "link").symlink_to(tmp_path / "here")
-    assert list_files(tmp_path / "link") == ["train/a.png", "train/b.png"]
+    assert list_files(tmp_path / "link", ALL) == ["train/a.png", "train/b.png"]
 
 
 def test_test_images_are_held_out_of_a_folder_without_split(tmp_path: Path) -> None:
@@ -172,3 +178,38 @@ def test_unreadable_folders_are_not_passed_over(tmp_path: Path) -> None:
     with pytest.raises(PermissionError):
         load_folder(tmp_path)
     (tmp_path / "a").chmod(0o700)
+
+
+def test_broken_images_may_be_left_out(tmp_path: Path) -> None:
+    for i in range(12):
+        write_image(tmp_path / "data" / f"{i:02}.png")
+    (tmp_path / "data/00.png").write_bytes(b"no image")
+    (tmp_path / "data/05.png").write_bytes((tmp_path / "data/05.png").read_bytes()[:-40])
+    for cache in (None, tmp_path / "cache", tmp_path / "cache"):
+        images = load_folder(tmp_path / "data", skip_broken=True, cache=cache)
+        assert images.train_size + len(images.test) == 10
+        assert images.notes == ("skipped 2 files: 2 that cannot be read (00.png, ...)",)
+    write_image(tmp_path / "data/00.png")
+    assert (
+        load_folder(tmp_path / "data", skip_broken=True, cache=tmp_path / "cache").notes[0].startswith("skipped 1 file")
+    )
+
+
+def test_size_may_be_a_height_and_a_width(tmp_path: Path) -> None:
+    wide = np.zeros((8, 24, 3), np.uint8)
+    wide[:, 4:20] = 200
+    for name in ("train/a.png", "test/a.png"):
+        write_image(tmp_path / name, wide)
+    images = load_folder(tmp_path, (4, 8))
+    assert images.shape == (3, 4, 8)
+    assert (trained_on(images).images > 180).all(), "the centre alone"
+
+
+def test_what_was_passed_over_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.png", "b.png", "._a.png", "Thumbs.db.png"):
+        write_image(tmp_path / name)
+    open_source(str(tmp_path))
+    assert [record.getMessage() for record in caplog.records] == [f"{tmp_path}: skipped 1 file: 1 hidden (._a.png)"]
+    caplog.clear()
+    assert open_source(str(tmp_path), say=False).notes == ("skipped 1 file: 1 hidden (._a.png)",)
+    assert not caplog.records

@@ -13,8 +13,11 @@ from PIL import Image
 
 from nflows_woodbury.data import sources
 from nflows_woodbury.data.opening import load_hub, load_parquet, open_source
+from nflows_woodbury.data.splits import Split, split_rows
 
 datasets = pytest.importorskip("datasets", reason="needs the extra datasets")
+import pyarrow.parquet  # noqa: E402
+
 CLASSES = datasets.ClassLabel(names=["cat", "dog", "owl"])
 
 
@@ -55,7 +58,7 @@ def test_a_file_is_read_with_its_labels(tmp_path: Path) -> None:
         load(tmp_path / "set.parquet"),
         open_source(str(tmp_path / "set.parquet"), cache=tmp_path / "cache"),
     ):
-        kept, tenth = sources._hold_out(np.arange(20), 2)
+        kept, tenth, _, _ = split_rows(range(20), Split(), None, None)
         assert (source.name, source.shape, source.num_classes) == ("set", (3, 4, 4), 3)
         assert np.array_equal(nhwc(trained_on(source)), images[kept])
         assert np.array_equal(trained_on(source).labels, kept % 3)
@@ -71,8 +74,7 @@ def test_images_are_resized_and_become_rgb(tmp_path: Path) -> None:
     source = load(tmp_path / "set.parquet", 4)
     assert source.shape == (3, 4, 4)
     assert (trained_on(source).images > 180).all()
-    with pytest.raises(ValueError, match=r"image 0 of train in .* has 24x8 pixels, .*give a size"):
-        load(tmp_path / "set.parquet")
+    assert load(tmp_path / "set.parquet").shape == (3, 8, 24)
 
 
 @pytest.mark.parametrize("inner", ["", "data/"])
@@ -145,9 +147,19 @@ def test_files_that_do_not_fit_are_explained(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def encoded(array: np.ndarray) -> bytes:
+def test_images_of_other_sizes_need_a_size(tmp_path: Path) -> None:
+    content = [{"bytes": encoded(pixels(4, side, 3)), "path": None} for side in (4, 4, 5)]
+    features = datasets.Features({"image": datasets.Image()})
+    datasets.Dataset.from_dict({"image": content}, features=features).to_parquet(tmp_path / "set.parquet")
+    with pytest.raises(
+        ValueError, match=r"image 2 of train in .* has 5x4 pixels, it must be of 4x4 pixels .*give a size"
+    ):
+        load(tmp_path / "set.parquet")
+
+
+def encoded(array: np.ndarray, kind: str = "png") -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "png")
+    Image.fromarray(array).save(buffer, kind)
     return buffer.getvalue()
 
 
@@ -155,7 +167,7 @@ def encoded(array: np.ndarray) -> bytes:
     ("content", "message"),
     [
         ({"bytes": b"no image", "path": None}, "image 2 of train in .* cannot be read as an image"),
-        ({"bytes": encoded(np.full((4, 4), 1000, np.uint16)), "path": None}, "more than 8 bits a channel"),
+        ({"bytes": encoded(np.full((4, 4), 2**20, np.int32), "tiff"), "path": None}, "more than 16 bits a channel"),
         (None, "image 2 of train in .* is missing"),
     ],
     ids=["broken", "deep", "none"],
@@ -173,6 +185,128 @@ def test_image_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)  # twice as many are an error of Pillow's own
     with pytest.raises(ValueError, match=r"image 0 of train in .* cannot be read as an image: .*decompression bomb"):
         load(tmp_path / "set.parquet", 4)
+
+
+# Tables of other kinds
+
+
+def rows(count: int = 20) -> tuple[np.ndarray, list[bytes]]:
+    images = pixels(count, 4, 4, 3)
+    return images, [encoded(image) for image in images]
+
+
+def table_of(kind: str, content: list[bytes], folder: Path) -> Any:
+    """A plain Arrow table, as pandas writes it, with the images in one column."""
+    if kind == "paths":
+        for number, image in enumerate(content):
+            (folder / "pictures").mkdir(exist_ok=True)
+            (folder / "pictures" / f"{number}.PNG").write_bytes(image)
+    columns: dict[str, list[Any]] = {
+        "structs": [{"bytes": image, "path": "a.png"} for image in content],
+        "structs without paths": [{"bytes": image} for image in content],
+        "bytes": list(content),
+        "paths": [f"pictures/{number}.PNG" for number in range(len(content))],
+    }
+    return pyarrow.table({"what": columns[kind], "id": list(range(len(content))), "caption": ["a cat"] * len(content)})
+
+
+KINDS = ["structs", "structs without paths", "bytes", "paths"]
+
+
+@pytest.mark.parametrize("name", ["image", "what", "jpg", "0"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_only_column_of_images_is_found(kind: str, name: str, tmp_path: Path) -> None:
+    images, content = rows()
+    plain = table_of(kind, content, tmp_path).rename_columns([name, "id", "caption"])
+    pyarrow.parquet.write_table(plain, tmp_path / "set.parquet")
+    source = open_source(str(tmp_path / "set.parquet"), cache=tmp_path / "cache")
+    seen = np.concatenate([nhwc(trained_on(source)), nhwc(source.test)])
+    assert sorted(map(bytes, seen)) == sorted(map(bytes, images))
+    assert np.array_equal(nhwc(source.test), images[list(map(int, source.test.names or ()))])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_columns_of_images_are_refused(kind: str, tmp_path: Path) -> None:
+    plain = table_of(kind, rows()[1], tmp_path)
+    pyarrow.parquet.write_table(plain.append_column("mask", plain["what"]), tmp_path / "set.parquet")
+    with pytest.raises(ValueError, match="must have one column of images, got what, mask of what, id, caption, mask"):
+        load(tmp_path / "set.parquet")
+
+
+LABELS: dict[str, tuple[dict[str, list[Any]], tuple[str, ...] | None, int | None]] = {
+    "texts": ({"label": ["b10", "b9"] * 10}, ("b9", "b10"), 2),
+    "numbers": ({"label": [0, 3] * 10}, None, 4),
+    "capital": ({"Class": ["x", "y"] * 10}, ("x", "y"), 2),
+    "hidden": ({"label": [0, -1] * 10}, None, None),
+    "missing": ({"label": ["a", None] * 10}, None, None),
+    "two": ({"label": [0, 1] * 10, "category": ["a", "b"] * 10}, None, None),
+    "floats": ({"label": [0.5, 1.5] * 10}, None, None),
+    "another name": ({"age": [1, 2] * 10}, None, None),
+}
+
+
+@pytest.mark.parametrize(("columns", "names", "count"), LABELS.values(), ids=LABELS)
+def test_classes_of_plain_tables(
+    columns: dict[str, list[Any]], names: tuple[str, ...] | None, count: int | None, tmp_path: Path
+) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({"image": rows()[1], **columns}), tmp_path / "set.parquet")
+    source = load(tmp_path / "set.parquet")
+    assert (source.class_names, source.num_classes) == (names, count)
+    assert (count is None and "age" not in columns) == any("no classes" in note for note in source.notes)
+    if count:
+        assert source.test.labels is not None
+        values = [next(iter(columns.values()))[int(row)] for row in source.test.names or ()]
+        assert [names[label] if names else label for label in source.test.labels.tolist()] == values
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_a_folder_of_save_to_disk_is_read(split: bool, tmp_path: Path) -> None:
+    images = pixels(20, 4, 4, 3)
+    whole = table(images, [i % 3 for i in range(20)])
+    if split:
+        whole = datasets.DatasetDict(train=whole.select(range(15)), test=whole.select(range(15, 20)))
+    whole.save_to_disk(str(tmp_path / "pets"))
+    source = open_source(str(tmp_path / "pets"), cache=tmp_path / "cache")
+    assert (source.name, source.class_names) == ("pets", ("cat", "dog", "owl"))
+    if split:
+        assert np.array_equal(nhwc(source.test), images[15:])
+        assert np.array_equal(nhwc(trained_on(source)), images[:15])
+    else:
+        assert np.array_equal(nhwc(source.test), images[list(map(int, source.test.names or ()))])
+    assert open_source(str(tmp_path / "pets"), size=2, cache=tmp_path / "cache").shape == (3, 2, 2)
+
+
+def test_broken_rows_are_all_named_and_may_be_left_out(tmp_path: Path) -> None:
+    _, content = rows()
+    content[3], content[7] = b"no image", content[7][:-30]
+    pyarrow.parquet.write_table(pyarrow.table({"image": content}), tmp_path / "set.parquet")
+    with pytest.raises(
+        ValueError, match=r"2 images cannot be read: image 3 of train .*; image 7 of train .*skip_broken"
+    ):
+        load(tmp_path / "set.parquet")
+    source = load(tmp_path / "set.parquet", skip_broken=True)
+    assert source.train_size + len(source.test) == 18
+    assert source.notes == ("skipped 2 images that cannot be read",)
+    assert {3, 7}.isdisjoint(map(int, [*(source.test.names or ()), *(trained_on(source).names or ())]))
+
+
+def test_images_in_tables_are_turned_and_put_on_white(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x112] = 6
+    wide, clear = io.BytesIO(), encoded(np.zeros((6, 4, 4), np.uint8))
+    Image.fromarray(np.full((4, 6, 3), 9, np.uint8)).save(wide, "png", exif=exif)
+    pyarrow.parquet.write_table(pyarrow.table({"image": [wide.getvalue(), clear]}), tmp_path / "set.parquet")
+    source = load(tmp_path / "set.parquet")
+    assert source.shape == (3, 6, 4)
+    assert source.notes == ("1 image with transparent parts, which are put on white",)
+
+
+@pytest.mark.parametrize("spelling", ["Train Test", "TRAIN VALID", "training testing", "train validation", "train val"])
+def test_parts_go_by_their_common_names(spelling: str, tmp_path: Path) -> None:
+    train, other = spelling.split()
+    write(tmp_path / f"set/{train}-00000-of-00001.parquet", pixels(5, 4, 4, 3))
+    last = write(tmp_path / f"set/{other}.parquet", pixels(3, 4, 4, 3))
+    assert np.array_equal(nhwc(load(tmp_path / "set").test), last)
 
 
 # The hub

@@ -32,10 +32,11 @@ def nhwc(images: ImageSet) -> np.ndarray:
 
 
 def trained_on(source: ImageSource) -> ImageSet:
-    """All training images of a source, and their labels."""
+    """All training images of a source, with their labels and names."""
     parts = list(source.training(7))
     labels = [part.labels for part in parts if part.labels is not None]
-    return ImageSet(torch.cat([part.images for part in parts]), torch.cat(labels) if labels else None)
+    names = [name for part in parts for name in part.names or ()]
+    return ImageSet(torch.cat([part.images for part in parts]), torch.cat(labels) if labels else None, names or None)
 
 
 class Payload:
