@@ -49,7 +49,8 @@ def capacitances(pairs: Sequence[Factors]) -> Tensor:
     """
     products = [_smaller_product(small.wide(U), small.wide(V)) for U, V in pairs]
     size = max(product.shape[-1] for product in products)
-    padded = [pad(product, [0, size - product.shape[-1]] * 2) for product in products]
+    missing = [size - product.shape[-1] for product in products]
+    padded = [pad(product, [0, m] * 2) if m else product for product, m in zip(products, missing, strict=True)]
     return torch.stack(padded) + torch.eye(size, dtype=padded[0].dtype, device=padded[0].device)
 
 

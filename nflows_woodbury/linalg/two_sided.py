@@ -108,9 +108,7 @@ def two_sided(inputs: Tensor, left: Factors | None = None, right: Factors | None
         return _product(x, factors)[0]
     if torch.is_grad_enabled():
         return _Update.apply(x, *factors)  # type: ignore[no-untyped-call]
-    outputs = torch.empty_like(x) if x is inputs else x  # what was made above may be written over
-    _product_by_blocks(x, factors, outputs)
-    return outputs
+    return _product_by_blocks(x, factors, in_place=x is not inputs)[0]  # what was made above may be written over
 
 
 def _is_small(factors: Factors) -> bool:
@@ -124,12 +122,12 @@ def _dense(U: Tensor, V: Tensor) -> Tensor:
 
 
 def _product(
-    x: Tensor, factors: Sides, out: Tensor | None = None
+    x: Tensor, factors: Sides, *, in_place: bool = False
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """``y = x + U P + (Q + U M) V'`` and its thin products ``P = V x``, ``Q = x U'`` and ``M = V Q``.
 
     Without ``U`` and ``V``, or without ``U'`` and ``V'``, the terms that they are in vanish, and None stands for the
-    thin products. ``y`` is written to ``out``, which may be ``x`` itself.
+    thin products. ``in_place`` writes ``y`` over a contiguous ``x``.
     """
     U, V, U_, V_ = factors
     y, P, Q, M = x, None, None, None
@@ -139,14 +137,13 @@ def _product(
     if U is not None and V is not None:
         each_U, each_V = (factor.expand(x.shape[0], -1, -1) for factor in (U, V))  # matmul by one would copy x
         P = torch.bmm(each_V, x)
-        y = torch.baddbmm(x, each_U, P, out=out)
+        y = torch.baddbmm(x, each_U, P, out=x if in_place else None)
         if Q is not None:
             M = torch.bmm(each_V, Q)
             scaled = torch.baddbmm(Q, each_U, M)
     if scaled is not None and V_ is not None:
         rows = _rows(y)
-        of_out = None if out is None else rows if out is y else _rows(out)
-        y = torch.addmm(rows, _rows(scaled), V_, out=of_out).reshape(x.shape)
+        y = torch.addmm(rows, _rows(scaled), V_, out=rows if in_place else None).reshape(x.shape)
     return y, P, Q, M
 
 
@@ -165,8 +162,7 @@ class _Update(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *factors: Any) -> Tensor:
-        outputs = torch.empty_like(x)
-        thin = _product_by_blocks(x, factors, outputs)
+        outputs, *thin = _product_by_blocks(x, factors)
         ctx.save_for_backward(x, *factors, *thin)
         return outputs
 
@@ -180,11 +176,17 @@ class _Update(torch.autograd.Function):
             return _gradients_by_blocks(g, x, factors, thin)
 
 
-def _product_by_blocks(x: Tensor, factors: Sides, outputs: Tensor) -> Maybe:
-    """Writes the product to ``outputs``, which may be ``x``; returns the thin products."""
+def _product_by_blocks(x: Tensor, factors: Sides, *, in_place: bool = False) -> tuple[Any, ...]:
+    """:func:`_product`, with the thin products of all blocks in one."""
     size = _block_size(x)
-    blocks = zip(x.split(size), outputs.split(size), strict=True)
-    return _merged(torch.cat, [_product(block, factors, out)[1:] for block, out in blocks])
+    if size >= x.shape[0]:
+        return _product(x, factors, in_place=in_place)
+    outputs, thin = x if in_place else torch.empty_like(x), list[Maybe]()
+    for block, own in zip(x.split(size), outputs.split(size), strict=True):
+        if not in_place:
+            own.copy_(block)  # and in the cache it stays
+        thin.append(_product(own, factors, in_place=True)[1:])
+    return outputs, *_merged(torch.cat, thin)
 
 
 def _block_size(x: Tensor) -> int:
@@ -203,21 +205,25 @@ def _merged(merge: Callable[[list[Tensor]], Tensor], of_blocks: Sequence[Maybe])
     return tuple(merged)
 
 
-def _gradients(g: Tensor, x: Tensor, factors: Sides, thin: Sequence[Tensor | None], out: Tensor | None = None) -> Maybe:
-    """Those of ``x``, which may be written to ``out``, and of the factors: the formulas at the head of this file."""
+def _gradients(g: Tensor, x: Tensor, factors: Sides, thin: Sequence[Tensor | None], own: Tensor | None = None) -> Maybe:
+    """Those of ``x``, written to ``own`` if there is one, and of the factors: the formulas at the head of this file."""
     U, V, U_, V_ = factors
     P, Q, M = thin
-    dx, T, G, N = _product(g, (*_transposed(U, V), *_transposed(U_, V_)), out)
+    transposed = *_transposed(U, V), *_transposed(U_, V_)
+    dx, T, G, N = _product(g, transposed) if own is None else _product(own.copy_(g), transposed, in_place=True)
     return dx, _outer(g, P, G, M), _outer(T, x, N, Q), _inner(x, G, P, N), _inner(Q, g, M, T)
 
 
 def _gradients_by_blocks(g: Tensor, x: Tensor, factors: Sides, thin: Sequence[Tensor | None]) -> Maybe:
     """:func:`_gradients`, of the factors as the sum over the blocks."""
-    dx, size = torch.empty_like(g), _block_size(x)
+    size = _block_size(x)
+    if size >= x.shape[0]:
+        return _gradients(g, x, factors, thin)
+    dx = torch.empty_like(g)
     blocks = [repeat(None) if tensor is None else tensor.split(size) for tensor in (g, x, dx, *thin)]
     of_factors = []
-    for of_block, block, out, *of_thin in zip(*blocks, strict=False):  # None repeats for ever
-        of_factors.append(_gradients(of_block, block, factors, of_thin, out)[1:])
+    for of_block, block, own, *of_thin in zip(*blocks, strict=False):  # None repeats for ever
+        of_factors.append(_gradients(of_block, block, factors, of_thin, own)[1:])
     return dx, *_merged(lambda terms: torch.stack(terms).sum(0), of_factors)
 
 
