@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nflows_woodbury.linalg import triangular_conv
+from nflows_woodbury.linalg.wavefronts import wavefronts
 
 SIZES = ("16x12x16x16", "16x48x16x16", "16x96x32x32")
 
@@ -85,7 +86,7 @@ def measure(size: tuple[int, ...], kernel_size: int, repeats: int) -> dict[str, 
     return {
         "size": "x".join(map(str, size)),
         "kernel": kernel_size,
-        "steps": {"wavefront": len(triangular_conv.wavefronts(height, width)), "pixel by pixel": height * width},
+        "steps": {"wavefront": len(wavefronts(height, width)), "pixel by pixel": height * width},
         "milliseconds": medians,
         "ratio": {name: medians[name] / medians["wavefront"] for name in METHODS if name != "wavefront"},
     }

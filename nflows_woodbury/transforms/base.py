@@ -9,6 +9,7 @@ import torch
 from nflows.transforms.base import Transform
 from torch import Tensor
 
+from nflows_woodbury.linalg.modes import is_plain
 from nflows_woodbury.linalg.precision import full_precision, in_layer_dtype
 
 __all__ = [
@@ -46,8 +47,8 @@ class LinearTransform(Transform, ABC):
     ``nflows-woodbury diagnose`` knows their condition.
 
     Raises:
-        SingularError: from ``inverse`` of a singular map, on the CPU outside compiled code. Elsewhere a check would
-            stall the device: there the log-det is infinite.
+        SingularError: from ``inverse`` of a singular map, on the CPU in plain eager calls. Elsewhere a check would
+            stall the device, or cannot be made: there the log-det is infinite.
 
     >>> import torch
     >>> class Scale(LinearTransform):
@@ -66,19 +67,17 @@ class LinearTransform(Transform, ABC):
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map data towards noise; ``context`` is accepted and not used."""
-        self.check_inputs(inputs)
-        inputs = in_layer_dtype(inputs, next(self.parameters()).dtype)
+        inputs = self._checked(inputs)
         with full_precision(inputs):
             outputs, logabsdet = self.map_forward(inputs)
         return outputs, _per_input(logabsdet, inputs)
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map noise towards data; ``context`` is accepted and not used."""
-        self.check_inputs(inputs)
-        inputs = in_layer_dtype(inputs, next(self.parameters()).dtype)
+        inputs = self._checked(inputs)
         with full_precision(inputs):
             outputs, logabsdet = self.map_inverse(inputs)
-        if inputs.device.type == "cpu" and not torch.compiler.is_compiling() and not isfinite(logabsdet.item()):
+        if inputs.device.type == "cpu" and is_plain(logabsdet) and not isfinite(logabsdet.item()):
             raise SingularError(
                 f"{type(self).__name__}({self.extra_repr()}) is singular, the log |det| of its inverse is "
                 f"{logabsdet.item()}; nflows-woodbury diagnose says where in a model"
@@ -100,6 +99,15 @@ class LinearTransform(Transform, ABC):
     def solved_matrices(self, inputs: Tensor) -> Tensor | None:
         """The matrices ``(..., k, k)`` of the systems that the inverse solves for such inputs, or None."""
         return None
+
+    def _checked(self, inputs: Tensor) -> Tensor:
+        """The inputs that the layer takes, in the dtype of its parameters if it has any."""
+        self.check_inputs(inputs)
+        parameter = next(self.parameters(), None)
+        if parameter is None:  # in a replica of torch.nn.DataParallel they are plain attributes
+            attributes = (value for module in self.modules() for value in vars(module).values())
+            parameter = next((value for value in attributes if isinstance(value, Tensor)), None)
+        return inputs if parameter is None else in_layer_dtype(inputs, parameter.dtype)
 
 
 def _per_input(logabsdet: Tensor, inputs: Tensor) -> Tensor:

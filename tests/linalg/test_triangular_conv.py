@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nflows_woodbury.linalg import triangular_conv
-from nflows_woodbury.linalg.triangular_conv import convolve, correlate, solve, triangular, wavefronts
+from nflows_woodbury.linalg.triangular_conv import convolve, correlate, solve, triangular
+from nflows_woodbury.linalg.wavefronts import wavefronts
 
 ORDERS = ("quadrant", "rows")
 # c, h, w, p, q: one channel, odd sizes, h != w, one row, one column, kernels larger than the image, flat kernels
