@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
 from torch.autograd.forward_ad import unpack_dual
 
 __all__ = ["is_plain", "is_traced", "is_transformed"]
@@ -34,9 +35,10 @@ def is_traced() -> bool:
 
 
 def is_transformed(*tensors: Tensor | None) -> bool:
-    """Whether a transform of ``torch.func`` is at work, or one of ``tensors`` has a forward-mode tangent.
+    """Whether ``torch.func`` transforms this call, or one of ``tensors`` has a forward-mode tangent or stands for many.
 
-    False while compiling: a compiler transforms what it has recorded.
+    ``torch.autograd.grad(..., is_grads_batched=True)`` passes such gradients. False while compiling: a compiler
+    transforms what it has recorded.
 
     >>> import torch
     >>> torch.func.jvp(lambda x: x * is_transformed(x), (torch.ones(3),), (torch.ones(3),))[0]
@@ -44,6 +46,7 @@ def is_transformed(*tensors: Tensor | None) -> bool:
     """
     if torch.compiler.is_compiling():
         return False
-    if torch._C._are_functorch_transforms_active():  # what torch.autograd.Function asks, too: there is no public name
+    if torch._C._are_functorch_transforms_active():  # torch.autograd.Function asks the same: there is no public name
         return True
-    return any(tensor is not None and unpack_dual(tensor).tangent is not None for tensor in tensors)
+    given = [tensor for tensor in tensors if tensor is not None]
+    return any(is_legacy_batchedtensor(tensor) or unpack_dual(tensor).tangent is not None for tensor in given)

@@ -121,7 +121,8 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
     c, _, p, q = kernel.shape
     adjoint = solve(gradient.flip(2, 3), kernel.transpose(0, 1), ctx.order, upper=not ctx.upper).flip(2, 3)
     windows = _windows(_pad(inputs, kernel, ctx.order), *inputs.shape[2:])
-    taps = torch.matmul(adjoint.flatten(2), windows.mT).sum(0)
+    columns = adjoint.reshape(adjoint.shape[0], c, windows.shape[2])  # as vmap cannot flatten here
+    taps = torch.matmul(columns, windows.mT).sum(0)
     return adjoint, -taps.view(c, p, q, c).permute(0, 3, 1, 2), None, None
 
 

@@ -163,11 +163,12 @@ def _divided_by_corner(outputs: Tensor, kernel: Tensor, corner: int, upper: bool
     """``D^-1 y``, pixels first as (B, h, w, c), and ``-D^-1 K``: the corner tap inverted in float64."""
     batch, channels, height, width = outputs.shape
     inverse = small.triangular_inverse(small.wide(kernel[:, :, -1, corner]), upper=upper)
-    divided = (inverse @ small.wide(kernel).flatten(1)).view(kernel.shape).to(kernel.dtype)
-    own = outputs.flatten(2).mT @ inverse.mT.to(outputs.dtype)
-    return own.view(batch, height, width, channels), -divided
+    divided = (inverse @ small.wide(kernel).reshape(channels, -1)).reshape(kernel.shape).to(kernel.dtype)
+    own = outputs.reshape(batch, channels, height * width).mT @ inverse.mT.to(outputs.dtype)
+    return own.reshape(batch, height, width, channels), -divided
 
 
 def _as_rows(kernel: Tensor, tap: tuple[slice, slice]) -> Tensor:
     """Some taps as one matrix that multiplies from the right, (taps c, c)."""
-    return kernel[(..., *tap)].permute(2, 3, 1, 0).flatten(0, 2)
+    taps = kernel[(..., *tap)].permute(2, 3, 1, 0)
+    return taps.reshape(-1, taps.shape[3])

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nflows_woodbury.linalg import triangular_conv
 from nflows_woodbury.linalg.triangular_conv import convolve, correlate, solve, triangular
-from nflows_woodbury.linalg.wavefronts import wavefronts
+from nflows_woodbury.linalg.wavefronts import substitute_plainly, wavefronts
 
 ORDERS = ("quadrant", "rows")
 # c, h, w, p, q: one channel, odd sizes, h != w, one row, one column, kernels larger than the image, flat kernels
@@ -68,6 +68,7 @@ def test_map_and_inverse_are_those_of_a_triangular_matrix(order: str, upper: boo
     torch.testing.assert_close(pixels_first(convolve(images, kernel, order)), pixels_first(images) @ matrix.mT)
     expected = torch.linalg.solve(matrix, pixels_first(images).mT).mT
     torch.testing.assert_close(pixels_first(solve(images, kernel, order, upper=upper)), expected)
+    torch.testing.assert_close(pixels_first(substitute_plainly(images, kernel, order, upper)), expected)
 
 
 def test_correlate_is_a_convolution_without_padding() -> None:

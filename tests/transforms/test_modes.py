@@ -6,6 +6,7 @@ same map as a dense matrix, others beside plain reverse mode.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -159,7 +160,7 @@ OF_FUNC = MODES[4:]  # which mean the same with grad off
 REFUSED = {"spline": reverse_over_forward, "spline-bins": reverse_over_forward}
 
 
-@each
+@at([case for case in CASES if case.name != "reversible"])  # which is differentiable once, and says so
 @each_way
 def test_second_derivatives_in_every_mode_are_those_of_the_dense_twin(case: Case, direction: str) -> None:
     transform = case.build()
@@ -181,6 +182,32 @@ def test_second_derivatives_in_every_mode_are_those_of_the_dense_twin(case: Case
     twice = torch.func.jacfwd(torch.func.jacfwd(lambda step: ours(*moved(arguments, v, step))))(zero())
     along = sum(((t * product).sum() for t, product in zip(v, expected, strict=True)), zero())
     assert relative(twice, along) < 1e-10, "jacfwd of jacfwd"
+
+
+@each
+@each_way
+def test_gradients_take_batches_of_directions_and_directions_with_tangents(
+    case: Case, direction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sides, "BLOCK_BYTES", 1)  # as if the batch were large
+    inputs = given(case, direction).requires_grad_()
+    module = Directed(case.build(), direction)
+    outputs = module(inputs)[0]
+    arguments = [inputs, *(parameter for parameter in module.parameters())]
+    directions = torch.stack([outputs.detach().cos(), outputs.detach().sin()])
+
+    def gradients(of_outputs: Tensor, **options: Any) -> list[Tensor]:
+        found = torch.autograd.grad(outputs, arguments, of_outputs, retain_graph=True, allow_unused=True, **options)
+        return [gradient for gradient in found if gradient is not None]
+
+    first, second = map(gradients, directions)
+    for many, *each_alone in zip(gradients(directions, is_grads_batched=True), first, second, strict=True):
+        assert relative(many, torch.stack(each_alone)) < 1e-12
+    with forward_ad.dual_level():
+        duals = gradients(forward_ad.make_dual(*directions))
+        for dual, primal, tangent in zip(duals, first, second, strict=True):
+            assert relative(forward_ad.unpack_dual(dual).primal, primal) < 1e-12
+            assert relative(forward_ad.unpack_dual(dual).tangent, tangent) < 1e-12
 
 
 # --- ensembles
@@ -231,8 +258,8 @@ class BothWays(nn.Module):
         return outputs, logabsdet, *self.transform.inverse(outputs)
 
 
-@at([case for case in QUICK if case.linear])
-@pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")
+@at([case for case in CASES if case.linear])
+@pytest.mark.filterwarnings("ignore:`torch.jit.:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # checks of shapes are made once
 @pytest.mark.parametrize("record", ["export", "trace"])
 def test_recorded_code_takes_another_batch(case: Case, record: str) -> None:
@@ -243,7 +270,9 @@ def test_recorded_code_takes_another_batch(case: Case, record: str) -> None:
             batch = torch.export.Dim("batch", min=2, max=64)
             recorded = torch.export.export(module, (inputs,), dynamic_shapes=({0: batch},)).module()
         else:
-            recorded = torch.jit.trace(module, (inputs,), check_trace=False)
+            torch.jit.save(torch.jit.trace(module, (inputs,), check_trace=False), file := io.BytesIO())
+            file.seek(0)
+            recorded = torch.jit.load(file)
         for size in (3, 2, 7):
             others = case.inputs(batch=size, seed=5)
             torch.testing.assert_close(recorded(others), module(others), rtol=1e-12, atol=1e-12)
