@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +12,13 @@ import torch
 collect_ignore = ["tests/mutations"]  # a script with imports of its own
 if find_spec("pytorch_lightning"):
     collect_ignore.append("tests/project/test_wheel.py")  # tox -e wheel runs it, where no extras are installed
+
+
+def pytest_configure() -> None:
+    """Listen to Ctrl-C and a lost terminal, which jobs in the background are told to ignore: tests send both."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
