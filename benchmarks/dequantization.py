@@ -18,8 +18,9 @@ import torch
 from nflows.transforms.base import Transform
 
 from nflows_woodbury.config import MIXINGS, paper_ranks
+from nflows_woodbury.data.images import ImageSet
 from nflows_woodbury.data.opening import open_source
-from nflows_woodbury.data.sources import ImageSet, ImageSource
+from nflows_woodbury.data.sources import ImageSource
 from nflows_woodbury.evaluation.likelihood import bits_per_dim
 from nflows_woodbury.flow import ImageFlow, image_flow
 from nflows_woodbury.transforms.coupling import AffineCoupling

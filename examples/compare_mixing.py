@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from tqdm import trange
 
 from nflows_woodbury.config import COUPLINGS, MIXINGS, FlowConfig
+from nflows_woodbury.data.images import ImageSet
 from nflows_woodbury.data.opening import open_source
-from nflows_woodbury.data.sources import ImageSet
 from nflows_woodbury.evaluation.likelihood import bits_per_dim
 
 BATCH = 32

@@ -12,8 +12,8 @@ from nflows.transforms import ReversePermutation, Transform
 from torch.nn import functional as F
 
 from nflows_woodbury import AffineCoupling, Chain, LowRankChain, LowRankTransform, image_flow
+from nflows_woodbury.data.images import ImageSet
 from nflows_woodbury.data.opening import open_source
-from nflows_woodbury.data.sources import ImageSet
 from nflows_woodbury.evaluation.likelihood import bits_per_dim, png_bits_per_dim
 from nflows_woodbury.evaluation.pictures import image_grid, save_png
 

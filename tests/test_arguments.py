@@ -33,9 +33,10 @@ from nflows_woodbury import (
 )
 from nflows_woodbury.checkpoint import load_flow
 from nflows_woodbury.config import FlowConfig, paper_ranks
+from nflows_woodbury.data.images import ImageSet
 from nflows_woodbury.data.opening import load_cifar10, load_folder, load_npz, open_source
 from nflows_woodbury.data.photos import PhotoSource
-from nflows_woodbury.data.sources import ArraySource, ImageSet
+from nflows_woodbury.data.sources import ArraySource
 from nflows_woodbury.evaluation.diagnosis import diagnose
 from nflows_woodbury.evaluation.likelihood import bits_per_dim, png_bits_per_dim
 from nflows_woodbury.evaluation.pictures import image_grid, save_png

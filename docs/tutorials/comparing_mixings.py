@@ -5,8 +5,8 @@ import torch
 from matplotlib.figure import Figure
 
 from nflows_woodbury.config import FlowConfig
+from nflows_woodbury.data.images import ImageSet
 from nflows_woodbury.data.opening import open_source
-from nflows_woodbury.data.sources import ImageSet
 from nflows_woodbury.evaluation.likelihood import bits_per_dim
 
 MIXINGS, SEEDS, STEPS, EVERY = ("conv1x1", "periodic", "woodbury", "me-woodbury"), (0, 1, 2), 80, 10

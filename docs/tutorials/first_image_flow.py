@@ -3,8 +3,8 @@ from functools import partial
 import torch
 
 from nflows_woodbury import AffineCoupling, WoodburyTransform, image_flow
+from nflows_woodbury.data.images import ImageSet
 from nflows_woodbury.data.opening import open_source
-from nflows_woodbury.data.sources import ImageSet
 from nflows_woodbury.evaluation.likelihood import bits_per_dim, png_bits_per_dim
 from nflows_woodbury.evaluation.pictures import image_grid, save_png
 

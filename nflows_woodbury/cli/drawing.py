@@ -12,7 +12,7 @@ from nflows_woodbury.files import check_writable, is_stream
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nflows_woodbury.data.sources import ImageSet
+    from nflows_woodbury.data.images import ImageSet
     from nflows_woodbury.flow import ImageFlow
 
 __all__ = ["announce", "check_png", "draw_samples", "first_images"]

@@ -15,6 +15,7 @@ __all__ = [
     "add_last_weights",
     "add_name",
     "add_number",
+    "add_picking",
     "add_picture",
 ]
 
@@ -49,6 +50,27 @@ def add_checkpoint(command: argparse.ArgumentParser) -> None:
 def add_data(command: argparse.ArgumentParser) -> None:
     """Images other than the run's."""
     command.add_argument("--data", metavar="DATA", help="as in train (default: the data of the run)")
+
+
+def add_picking(group: Any) -> None:
+    """Which images of the data count, and as what."""
+    group.add_argument(
+        "--size", type=_size, metavar="N",
+        help="side of the images, or WIDTHxHEIGHT (default: that of the data, 32 for photos)",
+    )  # fmt: skip
+    add_number(
+        group, "--test-images", "about a tenth", "images to hold out of data without a test set; 0 for the data's own",
+        int,
+    )  # fmt: skip
+    group.add_argument("--skip-broken", action="store_true", help="leave out images that cannot be read")
+
+
+def _size(text: str) -> int | tuple[int, int]:
+    """One side, or WIDTHxHEIGHT as (height, width)."""
+    sides = [int(side) for side in text.lower().split("x")]
+    if len(sides) > 2:
+        raise ValueError(text)
+    return sides[0] if len(sides) == 1 else (sides[1], sides[0])
 
 
 def add_drawing(command: argparse.ArgumentParser) -> None:

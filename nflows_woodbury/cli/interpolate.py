@@ -43,7 +43,7 @@ def run(
     context = None if start is None or end is None else (start, end)
     ends = first.images.to(trained.device), second.images.to(trained.device)
     rows = interpolations(trained.flow, ends[0], ends[1], num, context).cpu()
-    announce("interpolations:", save_png(image_grid(rows.flatten(0, 1), columns=num), out, zoom=2))
+    announce("interpolations:", save_png(image_grid(rows.flatten(0, 1), columns=num), out, zoom=2, drawn=True))
 
 
 COMMAND = Command("write pictures on the way between test images", add_flags, run)

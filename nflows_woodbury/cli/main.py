@@ -10,7 +10,18 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from nflows_woodbury.cli import diagnose, evaluate, interpolate, nearest, presets, reconstruct, sample, train
+from nflows_woodbury.cli import (
+    data,
+    diagnose,
+    evaluate,
+    interpolate,
+    nearest,
+    presets,
+    reconstruct,
+    sample,
+    score,
+    train,
+)
 from nflows_woodbury.cli.flags import Command
 from nflows_woodbury.files import explain
 from nflows_woodbury.train.signals import Interrupted, handled, interrupt
@@ -22,11 +33,13 @@ EPILOG = "Each command has its own --help. Start with: nflows-woodbury train"
 #: the commands, in the order of the help text
 COMMANDS: dict[str, Command] = {
     "train": train.COMMAND,
+    "data": data.COMMAND,
     "evaluate": evaluate.COMMAND,
     "sample": sample.COMMAND,
     "reconstruct": reconstruct.COMMAND,
     "interpolate": interpolate.COMMAND,
     "nearest": nearest.COMMAND,
+    "score": score.COMMAND,
     "diagnose": diagnose.COMMAND,
     "presets": presets.COMMAND,
 }

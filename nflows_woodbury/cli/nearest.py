@@ -59,7 +59,7 @@ def nearest(
     distances, images = nearest_images(torch.cat([samples, tests]), trained.source.training(1000), neighbours)
     of_samples, of_tests = (distances[:, 0] * samples[0].numel() ** -0.5).split(num)
     rows = torch.cat([samples[:, None], images[:num]], 1)
-    picture = save_png(image_grid(rows.flatten(0, 1), columns=neighbours + 1), out, zoom=2)
+    picture = save_png(image_grid(rows.flatten(0, 1), columns=neighbours + 1), out, zoom=2, drawn=True)
     return Nearest(picture, of_samples.tolist(), float(of_tests.median()))
 
 

@@ -37,7 +37,7 @@ def run(
     torch.manual_seed(seed)
     context = class_numbers(trained.flow, images.labels)
     back = reconstructions(trained.flow, images.images.to(trained.device), context).cpu()
-    announce("reconstructions:", save_png(pair_grid(images.images, back), out, zoom=2))
+    announce("reconstructions:", save_png(pair_grid(images.images, back), out, zoom=2, drawn=True))
 
 
 COMMAND = Command("write test images beside what comes back from noise", add_flags, run)

@@ -37,7 +37,7 @@ def run(
 
     flow = load_flow(checkpoint, averaged=averaged)[0].to(find_device())
     samples = draw_samples(flow, num, temperature, label, seed)
-    announce("samples:", save_png(image_grid(samples), out, zoom=2))
+    announce("samples:", save_png(image_grid(samples), out, zoom=2, drawn=True))
 
 
 COMMAND = Command("write a grid of samples of a trained flow as PNG", add_flags, run)

@@ -12,7 +12,8 @@ import torch
 
 from nflows_woodbury.data.cache import decode_once, file_states, map_array
 from nflows_woodbury.data.decoding import Sides, check_size, fitted
-from nflows_woodbury.data.sources import ArraySource, ImageSet
+from nflows_woodbury.data.images import ImageSet
+from nflows_woodbury.data.sources import ArraySource
 from nflows_woodbury.data.splits import Split, check_no_test_images, held_out_count, split_part
 from nflows_woodbury.optional import import_extra
 

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 
 from nflows_woodbury.data.arrays import image_set
-from nflows_woodbury.data.sources import ArraySource, ImageSet
+from nflows_woodbury.data.images import ImageSet
+from nflows_woodbury.data.sources import ArraySource
 
 __all__ = ["find_cifar10", "load_cifar10"]
 

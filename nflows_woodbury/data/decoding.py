@@ -23,6 +23,7 @@ __all__ = [
     "check_size",
     "decoded",
     "fitted",
+    "picture_sides",
     "readable",
     "remarks",
     "sides_of",
@@ -122,6 +123,20 @@ def sides_of(images: Iterable[Encoded], size: Sides | None) -> Sides:
         except _UnreadableError as error:
             broken.append(str(error))
     raise ValueError(_all_of(broken))
+
+
+def picture_sides(file: Path) -> Sides | None:
+    """Return the height and width of an image file as it is meant to be seen, from its header, or None without one."""
+    pil = import_extra("PIL.Image")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pil.open(file) as opened:
+                width, height = opened.size
+                lies = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # on its side
+    except Exception:  # as in reading; what cannot be read is named there
+        return None
+    return (width, height) if lies else (height, width)
 
 
 def fitted(picture: Any, size: Sides) -> npt.NDArray[Any]:

@@ -10,12 +10,13 @@ import torch
 
 from nflows_woodbury.data.cache import decode_once, file_states
 from nflows_woodbury.data.decoding import Encoded, Sides, check_size, decoded, readable, remarks, sides_of
-from nflows_woodbury.data.layout import lay_out
-from nflows_woodbury.data.sources import ArraySource, ImageSet
+from nflows_woodbury.data.images import ImageSet
+from nflows_woodbury.data.layout import Layout, lay_out
+from nflows_woodbury.data.sources import ArraySource
 from nflows_woodbury.data.splits import Split, check_no_test_images, held_out_count
 from nflows_woodbury.data.walking import BROKEN, Found, find_images, list_files, shown
 
-__all__ = ["load_folder", "read_files"]
+__all__ = ["load_folder", "read_files", "read_folder"]
 
 _BEFORE = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # all that counted when runs drew permutations
 
@@ -52,42 +53,79 @@ def load_folder(
     >>> source.shape, source.class_names, source.train_size, len(source.test)
     ((3, 8, 8), ('cats', 'dogs'), 3, 1)
     """
-    root, sides = Path(path), check_size(size)
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root} is not a folder")
-    before = split is not None and split.rule == "permutation"
-    found = Found(root, list_files(root, _BEFORE)) if before else find_images(root)
-    if skip_broken:
-        found = _without_broken(found, cache)
-    names = found.names
-    if len(names) < 2:
-        passed = f"; {found.passed_over()}" if found.skipped else ""
-        raise ValueError(
-            f"{root} must hold two or more images (.png, .jpg, all that Pillow reads), got {len(names)}{passed}"
-        )
-    layout = lay_out(root, names, before=before)
+    if not Path(path).is_dir():
+        raise FileNotFoundError(f"{path} is not a folder")
+    sides, (found, layout) = check_size(size), _look(Path(path), cache, skip_broken, _is_before(split))
     if layout.parts:
-        check_no_test_images(root, test_images)
+        check_no_test_images(path, test_images)
+    elif len(found.names) < 2:
+        raise ValueError(_too_few("two or more images", found))
     else:
-        held_out_count(len(names), test_images)
-    said: Counter[str] = Counter()
-    images = read_files(root, names, sides, cache, said)
+        held_out_count(len(found.names), test_images)
+    whole, notes = _see(found, layout, sides, cache)
     sets = {
-        part: ImageSet(images[rows], None if layout.labels is None else layout.labels[rows], names[rows])
+        part: ImageSet(whole.images[rows], None if layout.labels is None else layout.labels[rows], found.names[rows])
         for part, rows in (layout.parts or {"train": slice(None)}).items()
     }
     return ArraySource(
         sets["train"],
         sets.get("test", sets.get("val")),
-        name=root.resolve().name,
+        name=Path(path).resolve().name,
         test_images=test_images,
         validation=sets["val"] if len(sets) == 3 else None,
         split=split,
         class_names=layout.class_names,
         found=found,
-        notes=[note for note in (found.passed_over(), *layout.notes, *remarks(said)) if note],
-        files=(root, names),
+        notes=notes,
+        files=(found.root, found.names),
     )
+
+
+def read_folder(
+    path: str | Path,
+    size: int | Sequence[int] | None = None,
+    *,
+    cache: str | Path | None = None,
+    skip_broken: bool = False,
+) -> tuple[ImageSet, Layout, tuple[str, ...]]:
+    """All images in and below a folder, or one image file, what their folders mean, and what is to be said.
+
+    The arguments are those of :func:`load_folder`, and so are the errors.
+    """
+    found, layout = _look(Path(path), cache, skip_broken, before=False)
+    images, notes = _see(found, layout, check_size(size), cache)
+    return images, layout, notes
+
+
+def _look(path: Path, cache: str | Path | None, skip_broken: bool, before: bool) -> tuple[Found, Layout]:
+    """The files that count and what their folders mean; with ``before``, as in runs that drew permutations."""
+    if path.is_file():
+        found = Found(path.parent, [path.name])
+    else:
+        found = Found(path, list_files(path, _BEFORE)) if before else find_images(path)
+    if skip_broken and found.names:
+        found = _without_broken(found, cache)
+    if not found.names:
+        raise ValueError(_too_few("images", found))
+    return found, lay_out(found.root, found.names, before=before)
+
+
+def _see(
+    found: Found, layout: Layout, sides: Sides | None, cache: str | Path | None
+) -> tuple[ImageSet, tuple[str, ...]]:
+    said: Counter[str] = Counter()
+    images = ImageSet(read_files(found.root, found.names, sides, cache, said), layout.labels, found.names)
+    notes = (found.passed_over(), *layout.notes, *remarks(said))
+    return images, tuple(note for note in notes if note)
+
+
+def _too_few(what: str, found: Found) -> str:
+    passed = f"; {found.passed_over()}" if found.skipped else ""
+    return f"{found.root} must hold {what} (.png, .jpg, all that Pillow reads), got {len(found.names)}{passed}"
+
+
+def _is_before(split: Split | None) -> bool:
+    return split is not None and split.rule == "permutation"
 
 
 def read_files(

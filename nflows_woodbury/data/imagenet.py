@@ -18,7 +18,8 @@ import torch
 from nflows_woodbury.data.cache import decode_once, file_states
 from nflows_woodbury.data.decoding import Sides, check_same_size, check_size, sides_of
 from nflows_woodbury.data.folder import read_files
-from nflows_woodbury.data.sources import ArraySource, ImageSet
+from nflows_woodbury.data.images import ImageSet
+from nflows_woodbury.data.sources import ArraySource
 from nflows_woodbury.data.walking import list_files
 
 __all__ = ["is_imagenet", "load_imagenet"]

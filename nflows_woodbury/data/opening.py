@@ -11,14 +11,17 @@ from nflows_woodbury.data.arrays import load_npy, load_npz
 from nflows_woodbury.data.cifar10 import find_cifar10, load_cifar10
 from nflows_woodbury.data.decoding import check_same_size, check_size
 from nflows_woodbury.data.fingerprints import Fingerprint, describe_change
-from nflows_woodbury.data.folder import load_folder
+from nflows_woodbury.data.folder import load_folder, read_folder
 from nflows_woodbury.data.huggingface import is_saved, list_parquet, load_hub, load_parquet, load_saved
 from nflows_woodbury.data.imagenet import is_imagenet, load_imagenet
+from nflows_woodbury.data.images import ImageSet
 from nflows_woodbury.data.photos import PhotoSource
 from nflows_woodbury.data.sources import ArraySource, ImageSource
 from nflows_woodbury.data.splits import Split, check_no_test_images
+from nflows_woodbury.data.walking import readable_suffixes
 
 __all__ = [
+    "all_images",
     "load_cifar10",
     "load_folder",
     "load_hub",
@@ -134,12 +137,40 @@ def reopen(
     return source, None if now is None else describe_change(Fingerprint.from_dict(kept["fingerprint"]), now)
 
 
+def all_images(
+    spec: str, *, size: int | Sequence[int] | None = None, cache: str | Path | None = None, skip_broken: bool = False
+) -> tuple[ImageSet, tuple[str, ...] | None, tuple[str, ...]]:
+    """All images that ``spec`` names, of all parts of a split, the names of their classes, and what is to be said.
+
+    Args:
+        spec: as in :func:`open_source`, or one image file; of photos the test crops count.
+        size: as in :func:`open_source`.
+        cache: as in :func:`open_source`.
+        skip_broken: as in :func:`open_source`.
+
+    >>> images, class_names, notes = all_images("built-in:photos", size=16)
+    >>> len(images), class_names, notes
+    (512, None, ())
+    """
+    path = Path(spec)
+    is_image = path.is_file() and path.suffix.lower() in readable_suffixes()
+    if is_image or (path.is_dir() and _folder_reader(path) is load_folder):
+        images, layout, notes = read_folder(path, size, cache=cache, skip_broken=skip_broken)
+        return images, layout.class_names, notes
+    source = open_source(spec, size=size, cache=cache, skip_broken=skip_broken, say=False)
+    return source.whole(), source.class_names, source.notes
+
+
+def _folder_reader(path: Path) -> Callable[..., ArraySource]:
+    return next((read for holds, read in _FOLDERS if holds(path)), load_folder)
+
+
 def _read(spec: str, size: int | Sequence[int] | None, options: dict[str, Any]) -> ArraySource:
     path = Path(spec)
     if not path.exists():
         raise FileNotFoundError(f"{spec!r} is not there; give {_KINDS}")
     if path.is_dir():
-        read = next((read for holds, read in _FOLDERS if holds(path)), load_folder)
+        read = _folder_reader(path)
     elif path.suffix.lower() in _FILES:
         read = _FILES[path.suffix.lower()]
     else:

@@ -9,8 +9,9 @@ import torch
 
 from nflows_woodbury.data.decoding import Sides, check_size
 from nflows_woodbury.data.fingerprints import Fingerprint, of_rows
-from nflows_woodbury.data.sources import BATCHES, ImageSet, ImageSource
-from nflows_woodbury.data.splits import SPLITS, Indices
+from nflows_woodbury.data.images import ImageSet
+from nflows_woodbury.data.sources import ImageSource
+from nflows_woodbury.data.splits import BATCHES, SPLITS, Indices
 from nflows_woodbury.optional import import_extra
 
 __all__ = ["PhotoSource"]

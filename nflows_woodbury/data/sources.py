@@ -8,63 +8,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from nflows_woodbury.checks import check_natural_int, check_positive_int, check_uint8_images
+from nflows_woodbury.checks import check_natural_int, check_positive_int
 from nflows_woodbury.data.classes import in_classes
 from nflows_woodbury.data.fingerprints import Fingerprint, of_files, of_rows
-from nflows_woodbury.data.splits import Indices, Split, held_out_count, split_rows
+from nflows_woodbury.data.images import ImageSet
+from nflows_woodbury.data.splits import Indices, Split, epoch_order, held_out_count, split_rows
 from nflows_woodbury.data.walking import Found
 
-__all__ = [
-    "ArraySource",
-    "ImageSet",
-    "ImageSource",
-]
-
-BATCHES = 2  # first word of the random keys: splits are fixed, batches also take the run's seed
-
-
-@dataclass(frozen=True, eq=False)
-class ImageSet:
-    """Images, uint8 (N, c, h, w), labels, int64 (N,) from 0, and names, each or None; else TypeError or ValueError.
-
-    Names are the images' files or their numbers in the whole of the data.
-
-    >>> import numpy as np, torch
-    >>> images = ImageSet(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 2, 1]), ("a", "b", "c"))
-    >>> len(images), images.take(np.array([2, 0])).labels, images.take(np.array([2, 0])).names
-    (3, tensor([1, 0]), ('c', 'a'))
-    """
-
-    images: torch.Tensor
-    labels: torch.Tensor | None = None
-    names: Sequence[object] | None = None
-
-    def __post_init__(self) -> None:
-        check_uint8_images(self.images)
-        if self.labels is not None and self.labels.dtype != torch.int64:
-            raise TypeError(f"labels must be int64, got {self.labels.dtype}")
-        if self.labels is not None and (self.labels.shape != (len(self),) or (self.labels < 0).any()):
-            raise ValueError(f"labels must be {len(self)} integers from 0, got {self.labels}")
-        if self.names is not None and len(self.names) != len(self):
-            raise ValueError(f"names must be {len(self)}, got {len(self.names)}")
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def take(self, indices: Indices) -> ImageSet:
-        """Return a copy of the images (and labels and names) with these numbers, in this order."""
-        rows = torch.from_numpy(indices)
-        labels = None if self.labels is None else self.labels[rows]
-        names = None if self.names is None else tuple(self.names[i] for i in indices.tolist())
-        return ImageSet(self.images[rows].contiguous(), labels, names)
+__all__ = ["ArraySource", "ImageSource"]
 
 
 class ImageSource(ABC):
@@ -106,11 +64,8 @@ class ImageSource(ABC):
         ``rank`` outside ``world_size`` and for a ``batch_size`` that does not divide among the ranks.
         """
         size, ranks = check_positive_int("batch_size", batch_size), check_positive_int("world_size", world_size)
-        step, seed, rank = (
-            check_natural_int("step", step),
-            check_natural_int("seed", seed),
-            check_natural_int("rank", rank),
-        )
+        for name, number in {"step": step, "seed": seed, "rank": rank}.items():
+            check_natural_int(name, number)
         if rank >= ranks:
             raise ValueError(f"rank must be below world_size ({ranks}), got {rank}")
         if size % ranks:
@@ -119,12 +74,16 @@ class ImageSource(ABC):
         return self._take(self._indices(step, size, seed)[rank * part : (rank + 1) * part])
 
     def training(self, batch_size: int) -> Iterator[ImageSet]:
-        """Return an iterator over all training images, each once and in order, ``batch_size`` at a time.
+        """Return an iterator over all training images, each once and in order, ``batch_size`` at a time or fewer.
 
-        The last set may be smaller. TypeError or ValueError for a ``batch_size`` that is no positive integer.
+        TypeError or ValueError for a ``batch_size`` that is no positive integer.
         """
         size, total = check_positive_int("batch_size", batch_size), self.train_size
         return (self._take(np.arange(start, min(start + size, total))) for start in range(0, total, size))
+
+    def whole(self) -> ImageSet:
+        """All images of data that are a finite set, whatever their part; else the test images."""
+        return self.test
 
     def in_classes(self, names: Sequence[str]) -> ImageSource:
         """The same images with labels that count ``names``; images without labels stay as they are."""
@@ -190,7 +149,9 @@ class ArraySource(ImageSource):
             raise ValueError(f"validation_size must be below 1, as validation is given, got {validation_size}")
         if test is None:
             held_out_count(len(train), test_images)
-        labels = _all_labels([images for images in (train, test, validation) if images is not None])
+        given = {"train": train, "test": test, "validation": validation}
+        self._given = {part: images for part, images in given.items() if images is not None}
+        labels = _all_labels(list(self._given.values()))
         if split is None:  # rows of data with a test set of their own are not added to
             split = Split("hash" if test is None or train.names is not None else "permutation")
         names: Sequence[object] = range(len(train)) if train.names is None else train.names
@@ -208,30 +169,35 @@ class ArraySource(ImageSource):
         self.num_classes = None if labels is None else len(self.class_names or range(1 + int(labels.max())))
 
     def in_classes(self, names: Sequence[str]) -> ArraySource:
-        """Return the same images with labels that count ``names``, such as a model's classes.
-
-        ValueError for images of a class that is not among them. Images without labels stay so.
-
-        >>> import torch
-        >>> images = ImageSet(torch.zeros(30, 3, 8, 8, dtype=torch.uint8), torch.arange(30) % 2)
-        >>> source = ArraySource(images, class_names=("cats", "dogs")).in_classes(("birds", "dogs", "cats"))
-        >>> source.num_classes, sorted(set(source.batch(0, 20, seed=0).labels.tolist()))
-        (3, [1, 2])
-        """
+        """The same images with labels that count ``names``; ValueError for images of a class not among them."""
         if self.num_classes is None:
             return self
         other = copy(self)
         other._train, other.test = self._mapped(self._train, names), self._mapped(self.test, names)
         other.validation = None if self.validation is None else self._mapped(self.validation, names)
+        other._given = {part: self._mapped(images, names) for part, images in self._given.items()}
         other.class_names, other.num_classes = tuple(names), len(names)
         return other
+
+    def whole(self) -> ImageSet:
+        """All images, those to train on first, in order and in memory where they come in parts."""
+        sets = list(self._given.values())
+        if len(sets) == 1:
+            return self._train
+        labels = [images.labels for images in sets if images.labels is not None]
+        names = [f"{part}/{number}" for part, images in self._given.items() for number in range(len(images))]
+        return ImageSet(torch.cat([images.images for images in sets]), torch.cat(labels) if labels else None, names)
+
+    def class_counts(self) -> list[int]:
+        """How many images each class has, of all parts; nothing without labels."""
+        labels = [images.labels for images in self._given.values() if images.labels is not None]
+        return torch.cat(labels).bincount(minlength=self.num_classes or 0).tolist() if labels else []
 
     def fingerprint(self) -> Fingerprint:
         """What the data are: of the files that the images come from, or else of the images."""
         if self._files is not None:
             return of_files(*self._files)
-        sets = {"train": self._train, "test": self.test, "validation": self.validation}
-        return of_rows({part: x.images for part, x in sets.items() if x is not None})
+        return of_rows({part: images.images for part, images in self._given.items()})
 
     def _mapped(self, images: ImageSet, names: Sequence[str]) -> ImageSet:
         assert images.labels is not None
@@ -242,16 +208,11 @@ class ArraySource(ImageSource):
         if batch_size > count:
             raise ValueError(f"batch_size must be at most the {count} training images, got {batch_size}")
         epoch, start = divmod(step * batch_size, count)
-        ahead = _permutation(count, seed, epoch + 1)[: max(0, start + batch_size - count)]
-        return np.concatenate([_permutation(count, seed, epoch)[start : start + batch_size], ahead])
+        ahead = epoch_order(count, seed, epoch + 1)[: max(0, start + batch_size - count)]
+        return np.concatenate([epoch_order(count, seed, epoch)[start : start + batch_size], ahead])
 
     def _take(self, indices: Indices) -> ImageSet:
         return self._train.take(self._rows[indices])
-
-
-@lru_cache(maxsize=2)  # two, because a batch may straddle epochs
-def _permutation(count: int, seed: int, epoch: int) -> Indices:
-    return np.random.default_rng([BATCHES, seed, epoch]).permutation(count)
 
 
 def _all_labels(sets: Sequence[ImageSet]) -> torch.Tensor | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -13,12 +14,11 @@ import numpy.typing as npt
 
 from nflows_woodbury.checks import check_natural_int, check_one_of, check_positive_int
 
-__all__ = ["Split", "check_no_test_images", "fractions_of", "held_out_count", "split_part", "split_rows"]
+__all__ = ["Split", "check_no_test_images", "epoch_order", "fractions_of", "held_out_count", "split_part", "split_rows"]
 
 Indices = npt.NDArray[np.int64]
 
-#: first word of the random keys of what is fixed, which knows no run's seed
-SPLITS = 1
+SPLITS, BATCHES = 1, 2  # first words of the random keys: splits are fixed, batches also take the run's seed
 
 RULES = ("hash", "permutation")
 TEST_SHARE, VALIDATION_SHARE, LARGEST_VALIDATION = 0.1, 0.05, 1000
@@ -63,6 +63,16 @@ class Split:
     def from_dict(cls, values: Mapping[str, Any] | None) -> Split:
         """The split that :meth:`to_dict` gave, or of a run that keeps none, which drew a permutation."""
         return cls("permutation") if values is None else cls(**values)
+
+
+@lru_cache(maxsize=2)  # two, because a batch may straddle epochs
+def epoch_order(count: int, seed: int, epoch: int) -> Indices:
+    """Return the order in which an epoch takes ``count`` images, the same for the same seed.
+
+    >>> sorted(epoch_order(5, seed=0, epoch=3).tolist())
+    [0, 1, 2, 3, 4]
+    """
+    return np.random.default_rng([BATCHES, seed, epoch]).permutation(count)
 
 
 def split_part(name: str) -> str | None:

@@ -13,7 +13,8 @@ import torch
 from nflows_woodbury.data.cache import decode_once
 from nflows_woodbury.data.classes import natural_order
 from nflows_woodbury.data.decoding import Encoded, check_size, decoded, readable, remarks, sides_of
-from nflows_woodbury.data.sources import ArraySource, ImageSet
+from nflows_woodbury.data.images import ImageSet
+from nflows_woodbury.data.sources import ArraySource
 from nflows_woodbury.data.splits import Split, check_no_test_images, held_out_count, split_part
 from nflows_woodbury.data.walking import readable_suffixes
 from nflows_woodbury.optional import import_extra

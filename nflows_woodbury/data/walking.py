@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nflows_woodbury.optional import import_extra
 
-__all__ = ["BROKEN", "Found", "find_images", "is_run", "list_files", "readable_suffixes", "shown"]
+__all__ = [
+    "AFTER_HEADER",
+    "BROKEN",
+    "DRAWN",
+    "Found",
+    "find_images",
+    "is_run",
+    "list_files",
+    "readable_suffixes",
+    "shown",
+]
 
 #: formats that Pillow registers and that are no pictures, or that it reads by running another program
 _NO_PICTURES = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
@@ -37,6 +49,11 @@ _SYSTEM_FOLDERS = {
     "__pycache__",
 }
 _THUMBNAILS = {"thumbnails", "thumbnail", "thumbs", "_thumbnails", "_thumbs", "@eadir", "@__thumb"}
+
+_SOFTWARE = b"tEXtSoftware\0nflows-woodbury"
+#: what a PNG holds after its header if a command of this package drew it: a chunk that names its software
+DRAWN = struct.pack(">I", len(_SOFTWARE) - 4) + _SOFTWARE + struct.pack(">I", zlib.crc32(_SOFTWARE))
+AFTER_HEADER = 33  # bytes of signature and header
 
 HIDDEN, RUN, THUMBNAIL, SYSTEM = "hidden", "of a run", "in folders of thumbnails", "of the system"
 UNREAD, OTHER, NO_FILE = "in a format that Pillow does not read here", "no images", "links to nothing"
@@ -169,6 +186,8 @@ def _why_not_folder(folder: Path) -> str | None:
 def _why_not(name: str, path: str, suffixes: set[str]) -> str | None:
     lower = name.lower()
     suffix = os.path.splitext(lower)[1]
+    if suffix == ".png" and os.path.isfile(path) and _is_drawn(path):
+        return RUN
     reasons = {
         HIDDEN: name.startswith("."),
         SYSTEM: lower in _SYSTEM_FILES,
@@ -177,3 +196,8 @@ def _why_not(name: str, path: str, suffixes: set[str]) -> str | None:
         NO_FILE: not os.path.isfile(path),
     }
     return next((why for why, holds in reasons.items() if holds), None)
+
+
+def _is_drawn(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(AFTER_HEADER + len(DRAWN))[AFTER_HEADER:] == DRAWN

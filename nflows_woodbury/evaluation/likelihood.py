@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nflows_woodbury.checks import check_positive_int, check_uint8_images
-from nflows_woodbury.data.sources import ImageSet
+from nflows_woodbury.data.images import ImageSet
 from nflows_woodbury.evaluation.pictures import png_bytes
 from nflows_woodbury.evaluation.samples import class_numbers
 from nflows_woodbury.flow import ImageFlow
@@ -16,6 +16,7 @@ from nflows_woodbury.flow import ImageFlow
 __all__ = [
     "bits_per_dim",
     "png_bits_per_dim",
+    "usual_batch_size",
 ]
 
 _PNG_FRAME = 57  # bytes of a PNG file that don't depend on the image: signature, header and chunk frames
@@ -66,7 +67,7 @@ def bits_per_dim(
     Hoogeboom, Cohen and Tomczak, Learning discrete distributions by dequantization, 2020.
 
     >>> import torch
-    >>> from nflows_woodbury.data.sources import ImageSet
+    >>> from nflows_woodbury.data.images import ImageSet
     >>> from nflows_woodbury.config import FlowConfig
     >>> flow = FlowConfig((1, 8, 8), levels=1, steps=1, hidden_channels=8).build()
     >>> images = ImageSet(torch.randint(256, (5, 1, 8, 8), dtype=torch.uint8))
@@ -75,8 +76,7 @@ def bits_per_dim(
     >>> averaged.shape, bool((weighted <= averaged).all())
     (torch.Size([5]), True)
     """
-    if batch_size is None:
-        batch_size = min(250, max(1, 250 * 32**2 // prod(images.images.shape[2:])))
+    batch_size = usual_batch_size(images) if batch_size is None else batch_size
     check_positive_int("samples", samples), check_positive_int("batch_size", batch_size)
     check_positive_int("importance_samples", importance_samples)
     if not len(images):
@@ -105,6 +105,16 @@ def _estimate(flow: ImageFlow, images: Tensor, context: Tensor | None, count: in
     nats = prod(images.shape[1:]) * log(2)  # of one bit/dim
     weighted = lowest - (torch.logsumexp(nats * (lowest - draws), 0) - log(count)) / nats
     return torch.where(lowest.isinf(), lowest, weighted)
+
+
+def usual_batch_size(images: ImageSet) -> int:
+    """250 images at a time, or as many as have the pixels of 250 images of 32 x 32.
+
+    >>> import torch
+    >>> usual_batch_size(ImageSet(torch.zeros(2, 3, 64, 64, dtype=torch.uint8)))
+    62
+    """
+    return min(250, max(1, 250 * 32**2 // prod(images.images.shape[2:])))
 
 
 def png_bits_per_dim(images: Tensor) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nflows_woodbury.checks import check_natural_int, check_positive_int, check_uint8_images
+from nflows_woodbury.data.walking import AFTER_HEADER, DRAWN
 from nflows_woodbury.files import whole_file
 from nflows_woodbury.optional import import_extra
 
-__all__ = ["image_grid", "pair_grid", "png_bytes", "save_png"]
+__all__ = ["captioned", "image_grid", "pair_grid", "png_bytes", "save_png"]
 
 
 def image_grid(images: Tensor, columns: int | None = None, gap: int = 2) -> Tensor:
@@ -57,13 +59,49 @@ def pair_grid(first: Tensor, second: Tensor) -> Tensor:
     return image_grid(torch.stack([first, second], 1).flatten(0, 1), columns=columns + columns % 2)
 
 
-def save_png(image: Tensor, path: str | Path, zoom: int = 1) -> Path:
+def captioned(images: Tensor, captions: Sequence[str], columns: int | None = None, width: int = 96) -> Tensor:
+    """One image, uint8 ``(3, H, W)``, of all of them, each at least ``width`` pixels wide and over its caption.
+
+    Args:
+        images: uint8 ``(N, c, h, w)``.
+        captions: one for each image, of any number of lines; a line that is too long is cut.
+        columns: images in a row; by default about as many as rows.
+        width: images are enlarged by a whole number to have it, at least.
+
+    Raises:
+        TypeError, ValueError, ImportError: for other images, another number of captions, or without Pillow.
+
+    >>> import torch
+    >>> captioned(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), ["a", "b"], columns=1).shape[0]
+    3
+    """
+    check_uint8_images(images)
+    if len(captions) != len(images):
+        raise ValueError(f"captions must be {len(images)}, one for each image, got {len(captions)}")
+    zoom = ceil(width / images.shape[3])
+    large = images.expand(-1, 3, -1, -1).repeat_interleave(zoom, -2).repeat_interleave(zoom, -1)
+    lines = max(caption.count("\n") for caption in captions) + 1
+    below = [_text(caption, large.shape[3], 13 * lines + 3) for caption in captions]
+    return image_grid(torch.cat([large.cpu(), torch.stack(below)], 2), columns)
+
+
+def _text(caption: str, width: int, height: int) -> Tensor:
+    """Black on white, uint8 ``(3, height, width)``."""
+    pil = import_extra("PIL.Image")
+    picture = pil.new("RGB", (width, height), "white")
+    font = import_extra("PIL.ImageFont").load_default(11)
+    import_extra("PIL.ImageDraw").Draw(picture).text((0, 0), caption, "black", font)
+    return torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(height, width, 3).movedim(2, 0)
+
+
+def save_png(image: Tensor, path: str | Path, zoom: int = 1, *, drawn: bool = False) -> Path:
     """Write an image as PNG, whole or not at all, and return the path.
 
     Args:
         image: uint8 ``(c, h, w)``, grey or RGB.
         path: where to; missing folders are made, and a file that is there is replaced.
         zoom: how often each pixel is repeated, along both axes.
+        drawn: note in the file that it shows what a flow makes, so that it is never taken for data.
 
     Raises:
         TypeError, ValueError, ImportError: for other images, a zoom that is no positive integer, or without Pillow.
@@ -76,7 +114,7 @@ def save_png(image: Tensor, path: str | Path, zoom: int = 1) -> Path:
     """
     data = png_bytes(image.repeat_interleave(check_positive_int("zoom", zoom), -2).repeat_interleave(zoom, -1))
     with whole_file(path) as new:
-        new.write_bytes(data)
+        new.write_bytes(data[:AFTER_HEADER] + DRAWN + data[AFTER_HEADER:] if drawn else data)
     return Path(path)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nflows_woodbury.checks import check_class_numbers, check_positive_int, check_uint8_images
-from nflows_woodbury.data.sources import ImageSet
+from nflows_woodbury.data.images import ImageSet
 from nflows_woodbury.flow import ImageFlow
 from nflows_woodbury.transforms.nets import OneHot
 
@@ -174,11 +174,11 @@ def nearest_images(images: Tensor, batches: Iterable[ImageSet], num: int) -> tup
 
     Raises:
         TypeError: for images that are not uint8, or batches that are not
-            :class:`~nflows_woodbury.data.sources.ImageSet`.
+            :class:`~nflows_woodbury.data.images.ImageSet`.
         ValueError: for images of different shapes, or fewer than ``num`` in ``batches``.
 
     >>> import torch
-    >>> from nflows_woodbury.data.sources import ImageSet
+    >>> from nflows_woodbury.data.images import ImageSet
     >>> from nflows_woodbury.evaluation.pictures import image_grid
     >>> training = torch.randint(256, (100, 3, 8, 8), dtype=torch.uint8)
     >>> samples = training[[7, 70]]

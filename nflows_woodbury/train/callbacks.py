@@ -89,7 +89,7 @@ class Pictures(pl.Callback):
             back = reconstructions(module.evaluated, batch.images.to(module.device), context).cpu()
         grids = {"samples": image_grid(samples), "reconstructions": pair_grid(batch.images, back)}
         for name, grid in grids.items():
-            save_png(grid, self.folder / f"{name}.png", zoom=2)
+            save_png(grid, self.folder / f"{name}.png", zoom=2, drawn=True)
             trainer.logger.experiment.add_image(name, grid, trainer.global_step)  # type: ignore[union-attr]
 
 

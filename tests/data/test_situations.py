@@ -340,8 +340,8 @@ def test_folders_mean_splits_and_classes(
 
 
 REFUSED = {
-    "no images": ("notes.txt", "must hold two or more images .* got 0; skipped 1 file: 1 no images"),
-    "hidden images only": (".a.png .b.png", "must hold two or more images .* got 0; skipped 2 files: 2 hidden"),
+    "no images": ("notes.txt", "must hold images .* got 0; skipped 1 file: 1 no images"),
+    "hidden images only": (".a.png .b.png", "must hold images .* got 0; skipped 2 files: 2 hidden"),
     "one image": ("a.png", "must hold two or more images .* got 1"),
     "a run": ("a.png b.png checkpoints/last.ckpt", "is the folder of a run, whose pictures are no data"),
     "a run without checkpoints": ("a.png b.png log/events result.json", "is the folder of a run"),

@@ -16,9 +16,10 @@ import torch
 from imagefiles import pixels, write_image
 
 from nflows_woodbury.data import photos, sources
+from nflows_woodbury.data.images import ImageSet
 from nflows_woodbury.data.opening import load_folder, load_hub
 from nflows_woodbury.data.photos import PhotoSource
-from nflows_woodbury.data.sources import ArraySource, ImageSet
+from nflows_woodbury.data.sources import ArraySource
 
 PHOTO_SHAPES = {"astronaut": (512, 512), "coffee": (400, 600), "cat": (300, 451), "rocket": (427, 640)}
 

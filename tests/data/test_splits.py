@@ -14,8 +14,9 @@ import torch
 from imagefiles import nhwc, pixels, trained_on, write_image
 
 from nflows_woodbury.data.fingerprints import Fingerprint, describe_change
+from nflows_woodbury.data.images import ImageSet
 from nflows_woodbury.data.opening import open_source, reopen
-from nflows_woodbury.data.sources import ArraySource, ImageSet, ImageSource
+from nflows_woodbury.data.sources import ArraySource, ImageSource
 from nflows_woodbury.data.splits import Split, fractions_of, split_rows
 
 

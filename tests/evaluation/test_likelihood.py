@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from smallflows import DEQUANTIZERS, FLOW, every_binary_image, normal_flow, random_flow, random_images
 
+from nflows_woodbury.data.images import ImageSet
 from nflows_woodbury.data.photos import PhotoSource
-from nflows_woodbury.data.sources import ImageSet
 from nflows_woodbury.evaluation.likelihood import bits_per_dim, png_bits_per_dim
 from nflows_woodbury.evaluation.samples import (
     class_numbers,

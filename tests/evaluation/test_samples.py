@@ -7,8 +7,8 @@ import pytest
 import torch
 from smallflows import DEQUANTIZERS, FLOW, normal_flow, random_flow, random_images
 
+from nflows_woodbury.data.images import ImageSet
 from nflows_woodbury.data.photos import PhotoSource
-from nflows_woodbury.data.sources import ImageSet
 from nflows_woodbury.evaluation.samples import (
     interpolations,
     nearest_images,

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from nflows_woodbury.data.sources import ImageSet, ImageSource
+from nflows_woodbury.data.images import ImageSet
+from nflows_woodbury.data.sources import ImageSource
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 rng = np.random.default_rng(0)
