@@ -40,6 +40,10 @@ class SplineCoupling(Coupling):
     float32 fails on their own outputs where splines are steep; and they pick the entries inside the interval by a mask,
     whose size depends on the data and rules out ``torch.vmap`` and whole-graph ``torch.compile``.
 
+    Both directions are exact but for a few roundings of ``x`` and ``y``. Where the spline is flat a rounding of ``y``
+    is one of ``x`` divided by :math:`g'`, which may fall to 1e-6 within a bin: what float32 cannot hold, the inverse
+    cannot return. ``nflows-woodbury diagnose`` says how far the entries of a trained layer come back.
+
     Args:
         shape: ``(c, h, w)`` with at least 2 channels, see :class:`Coupling`.
         hidden_channels: of the conditioner.

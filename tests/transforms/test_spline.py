@@ -90,6 +90,22 @@ def test_steep_splines_stay_sound_in_float32() -> None:
         assert (outputs.abs() <= 3 + 1e-5)[values.abs() <= 3].all()
 
 
+@pytest.mark.parametrize("scale", [1, 3, 10, 30])
+@pytest.mark.parametrize(("num_bins", "bound"), [(4, 3.0), (8, 3.0), (8, 0.5), (20, 10.0)])
+def test_both_directions_of_steep_splines_solve_their_equation_to_rounding_in_float32(
+    num_bins: int, bound: float, scale: float
+) -> None:
+    """What comes out is exact for inputs and outputs that are off by a few roundings: slopes lose the rest, not we."""
+    coupling, eps = SplineCoupling(SHAPE, 4, num_bins, bound), torch.finfo(torch.float32).eps
+    raw = parameters(num_bins, scale, torch.float32)
+    values = bound * (2 * torch.rand(20, 3, 4, 5) - 1)
+    for there in (coupling.map_values, coupling.unmap_values):
+        outputs, _ = there(values, raw)
+        x, y = (values, outputs) if there == coupling.map_values else (outputs, values)
+        expected, log_slope = coupling.map_values(x.double(), raw.double())
+        assert ((y - expected).abs() <= 16 * eps * bound * (1 + log_slope.exp())).all()
+
+
 def test_vmap_and_whole_graph_compile() -> None:
     torch._dynamo.reset()
     coupling, inputs = SplineCoupling(SHAPE, 8), torch.randn(4, 2, *SHAPE)

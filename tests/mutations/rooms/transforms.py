@@ -124,6 +124,8 @@ ROWS = [
         ("slopes subtracted", "(bins.slope + bins.next_slope)", "(bins.slope - bins.next_slope)"),
         ("inverse's log-det with the wrong sign", "* t, -_log_slope", "* t, _log_slope"),
         ("the other root", "torch.where(p >= 0,", "torch.where(p < 0,"),
+        ("the root that cancels", "w = p.abs() + ", "w = p + ",
+         "torch.where(p >= 0, up / (up + w), w / (w + down))", "up / (up + w)"),
         ("tails end at the bound", "torch.where(outside, values, outputs)", "outputs"),
         ("half an interval", "2 * bound * sizes", "bound * sizes"),
         ("bins share more than the interval", "(1 - MIN_SIZE * raw.shape[1])", "(1 - MIN_SIZE)"),
