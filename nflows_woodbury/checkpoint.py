@@ -84,7 +84,8 @@ def load_flow(path: str | Path, *, averaged: bool = True) -> tuple[ImageFlow, di
     """
     checkpoint = read_checkpoint(path)
     settings = {**checkpoint["nflows_woodbury"], "steps": checkpoint.get("global_step")}
-    flow = FlowConfig.from_dict(settings["flow"]).build()
+    with torch.device("cpu"):  # not on another default device, such as meta
+        flow = FlowConfig.from_dict(settings["flow"]).build()
     weights = _weights(checkpoint["state_dict"], "average.") if averaged else {}
     weights = weights or _weights(checkpoint["state_dict"], "flow.")
     if any(weight.dtype == torch.float64 for weight in weights.values()):

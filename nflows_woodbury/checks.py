@@ -111,8 +111,8 @@ def check_image_inputs(inputs: torch.Tensor, shape: tuple[int, ...]) -> None:
         raise ValueError(f"inputs must have shape ({expected}), got {tuple(inputs.shape)}")
 
 
-def check_uint8_images(images: torch.Tensor) -> None:
-    """Check that ``images`` are uint8 of shape (B, c, h, w)."""
+def check_uint8_images(images: torch.Tensor, shape: tuple[int, int, int] | None = None) -> None:
+    """Check that ``images`` are uint8 of shape (B, c, h, w), and of ``shape`` (c, h, w) if it is given."""
     import torch
 
     if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
@@ -123,6 +123,8 @@ def check_uint8_images(images: torch.Tensor) -> None:
         )
     if images.dim() != 4:
         raise ValueError(f"images must have shape (B, channels, height, width), got {tuple(images.shape)}")
+    if shape is not None and tuple(images.shape[1:]) != shape:
+        raise ValueError(f"images must have shape ({', '.join(map(str, ('B', *shape)))}), got {tuple(images.shape)}")
 
 
 def check_class_numbers(numbers: torch.Tensor, num_classes: int) -> torch.Tensor:

@@ -8,21 +8,13 @@ from math import log, prod
 import torch
 from nflows.distributions.base import Distribution
 from nflows.distributions.normal import StandardNormal
-from nflows.flows.base import Flow
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
 from nflows_woodbury.checks import check_image_shape, check_natural_number, check_positive_int, check_uint8_images
-from nflows_woodbury.transforms import (
-    ActNorm,
-    Chain,
-    Multiscale,
-    Reversible,
-    SplitPrior,
-    Squeeze,
-    TopPrior,
-    UniformDequantize,
-)
+from nflows_woodbury.transforms import ActNorm, Chain, Multiscale, Reversible, SplitPrior, Squeeze, TopPrior
+from nflows_woodbury.transforms.dequantize import UniformDequantize, check_finite
+from nflows_woodbury.transforms.hosts import LoadableFlow, draw
 from nflows_woodbury.transforms.initialization import initialize
 from nflows_woodbury.transforms.nets import OneHot, channel_halves
 
@@ -32,7 +24,7 @@ Shape = tuple[int, int, int]
 Part = Callable[[Shape], Transform]
 
 
-class ImageFlow(Flow):
+class ImageFlow(LoadableFlow):
     """An nflows ``Flow`` over uint8 images whose ``forward`` is bits per dimension.
 
     ``log_prob``, ``sample``, ``sample_and_log_prob`` and ``transform_to_noise`` keep nflows' signatures and meaning.
@@ -67,6 +59,7 @@ class ImageFlow(Flow):
         shape: Sequence[int],
     ) -> None:
         super().__init__(transform, distribution, embedding_net)
+        self.check_constants(on_meta=True)
         self.shape = check_image_shape(shape)
 
     @property
@@ -85,19 +78,21 @@ class ImageFlow(Flow):
     @torch.no_grad()
     def initialize(self, images: Tensor, context: Tensor | None = None) -> None:
         """Start the layers that start from data (ActNorm) on a batch of uint8 images; once, before training."""
-        self._check(images)
+        check_uint8_images(images, self.shape)
         initialize(self, images, context)
 
     def transform_to_noise(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
         """Flat noise ``(B, c h w)`` of uint8 images; :meth:`transform_from_noise` goes back."""
-        self._check(inputs)
+        check_uint8_images(inputs, self.shape)
         noise: Tensor = super().transform_to_noise(inputs, context)
         return noise
 
     @torch.no_grad()
     def transform_from_noise(self, noise: Tensor, context: Tensor | None = None) -> Tensor:
-        """Uint8 images ``(B, c, h, w)`` of flat noise ``(B, c h w)``."""
-        images: Tensor = self._transform.inverse(noise, context=self._embedding_net(context))[0]
+        """Uint8 images ``(B, c, h, w)`` of flat noise ``(B, c h w)``; FloatingPointError where they are not finite."""
+        images: Tensor
+        images, logabsdet = self._transform.inverse(noise, context=self._embedding_net(context))
+        check_finite(logabsdet)
         return images
 
     @torch.no_grad()
@@ -122,6 +117,7 @@ class ImageFlow(Flow):
 
         Raises:
             ValueError, TypeError: for a bad count or temperature.
+            FloatingPointError: for images that are not finite, with how many.
             NotImplementedError: if the base cannot sample this way (nflows' ``DiagonalNormal`` and ``MADEMoG`` without
                 context); its log-density works all the same.
         """
@@ -131,11 +127,12 @@ class ImageFlow(Flow):
         batches = []
         while remaining > 0:
             noise, rows = self._noise(min(batch_size, remaining), context)
-            batches.append(self._transform.inverse(temperature * noise, context=rows)[0])
+            batches.append(self._transform.inverse(temperature * noise, context=rows))
             remaining -= batch_size
+        check_finite(torch.cat([logabsdet for _, logabsdet in batches]))
         if context is None:
-            return torch.cat(batches)
-        return torch.cat([images.unflatten(0, (context.shape[0], -1)) for images in batches], 1)
+            return torch.cat([images for images, _ in batches])
+        return torch.cat([images.unflatten(0, (context.shape[0], -1)) for images, _ in batches], 1)
 
     @torch.no_grad()
     def sample_and_log_prob(self, num_samples: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -145,37 +142,25 @@ class ImageFlow(Flow):
         """
         noise, rows = self._noise(check_positive_int("num_samples", num_samples), context)
         images, logabsdet = self._transform.inverse(noise, context=rows)
+        check_finite(logabsdet)
         log_prob = self._distribution.log_prob(noise, context=rows) - logabsdet
         if context is None:
             return images, log_prob
         return images.unflatten(0, (context.shape[0], -1)), log_prob.unflatten(0, (context.shape[0], -1))
 
     def _log_prob(self, inputs: Tensor, context: Tensor | None) -> Tensor:
-        self._check(inputs)
+        check_uint8_images(inputs, self.shape)
         log_prob: Tensor = super()._log_prob(inputs, context)
         return log_prob
 
     def _noise(self, num_samples: int, context: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Noise of the base in the flow's dtype, (rows, D), and the embedded context of each row."""
         rows = self._embedding_net(context)
-        try:
-            noise = self._distribution.sample(num_samples, rows)
-        except (NotImplementedError, AttributeError) as error:
-            name = type(self._distribution).__name__
-            raise NotImplementedError(
-                f"the base {name} cannot sample {'without' if rows is None else 'with'} context; its log_prob works, "
-                "and StandardNormal samples either way (the learned priors already give mean and scale)"
-            ) from error
+        noise = draw(self._distribution, num_samples, rows)
         if rows is not None:
             noise, rows = noise.flatten(0, 1), rows.repeat_interleave(num_samples, 0)
         dtypes = [parameter.dtype for parameter in self._transform.parameters()]  # torch 2.4 compiles no next()
         return noise.to(dtypes[0] if dtypes else noise.dtype), rows
-
-    def _check(self, images: Tensor) -> None:
-        check_uint8_images(images)
-        if tuple(images.shape[1:]) != self.shape:
-            expected = ", ".join(map(str, ("B", *self.shape)))
-            raise ValueError(f"images must have shape ({expected}), got {tuple(images.shape)}")
 
 
 def image_flow(

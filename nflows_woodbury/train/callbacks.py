@@ -14,7 +14,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
+from torch import Tensor
 from tqdm import tqdm
 
 from nflows_woodbury.evaluation.likelihood import bits_per_dim
@@ -81,16 +82,23 @@ class Pictures(pl.Callback):
 
     @rank_zero_only
     def _draw(self, trainer: pl.Trainer, module: Any) -> None:
+        try:
+            grids = self._grids(module)
+        except ArithmeticError as error:  # a model that cannot be inverted yet may go on learning
+            rank_zero_warn(f"step {trainer.global_step}: no pictures, as {error}")
+            return
+        for name, grid in grids.items():
+            save_png(grid, self.folder / f"{name}.png", zoom=2, drawn=True)
+            trainer.logger.experiment.add_image(name, grid, trainer.global_step)  # type: ignore[union-attr]
+
+    def _grids(self, module: Any) -> dict[str, Tensor]:
         batch = module.source.batch(0, min(self.count // 2, module.config.batch_size), seed=module.config.seed)
         with torch.random.fork_rng():
             torch.manual_seed(module.config.seed)
             samples = sample_classes(module.evaluated, self.count, temperature=module.config.temperature).cpu()
             context = class_numbers(module.evaluated, batch.labels)
             back = reconstructions(module.evaluated, batch.images.to(module.device), context).cpu()
-        grids = {"samples": image_grid(samples), "reconstructions": pair_grid(batch.images, back)}
-        for name, grid in grids.items():
-            save_png(grid, self.folder / f"{name}.png", zoom=2, drawn=True)
-            trainer.logger.experiment.add_image(name, grid, trainer.global_step)  # type: ignore[union-attr]
+        return {"samples": image_grid(samples), "reconstructions": pair_grid(batch.images, back)}
 
 
 class Validation(pl.Callback):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from math import log, prod
+from typing import Any
 
 import torch
 from nflows.transforms.base import Transform
 from torch import Tensor
 
 from nflows_woodbury.checks import check_channel_inputs, check_layer_dtype, check_positive_int, check_uint8_images
+from nflows_woodbury.linalg.modes import is_plain
 
-__all__ = ["UniformDequantize"]
+__all__ = ["UniformDequantize", "check_finite"]
 
 
 class UniformDequantize(Transform):
@@ -22,7 +24,7 @@ class UniformDequantize(Transform):
     with ``D = c h w``. The flow's log-density of ``y`` plus this log-det is a lower bound on the log-probability of
     the quantized image, ``log P(q)``, in expectation over ``u``. The inverse is the floor:
     ``inverse(forward(x))`` is exactly ``x`` with its lower ``8 - b`` bits cleared; values outside the range go to the
-    nearest bin.
+    nearest bin. NaN and infinity are no pixels: an image with such a value has the log-det NaN.
 
     The noise comes from torch's global generator of the images' device. Outputs have the module's dtype, float32
     or what ``.double()`` and the like made of it.
@@ -36,6 +38,8 @@ class UniformDequantize(Transform):
     Raises:
         TypeError: for images that are not uint8.
         ValueError: for images that are not 4-dimensional, or bits outside 1 to 8.
+        FloatingPointError: from ``inverse``, for images that are not finite, on the CPU outside compiled code.
+            Elsewhere a check would stall the device.
 
     Reference: Theis, van den Oord and Bethge, A note on the evaluation of generative models, ICLR 2016, section 3.1.
 
@@ -65,12 +69,21 @@ class UniformDequantize(Transform):
         """Floats to uint8 images by floor; values outside [-1/2, 1/2) go to the nearest bin."""
         check_channel_inputs(inputs, inputs.shape[1])
         levels = 2**self.bits
+        logabsdet = torch.where(inputs.flatten(1).isfinite().all(1), -self._logabsdet(inputs), float("nan"))
+        if inputs.device.type == "cpu":
+            check_finite(logabsdet)
         bins = (inputs * levels).floor().clamp(-levels // 2, levels // 2 - 1) + levels // 2
-        return bins.to(torch.uint8) << (8 - self.bits), -self._logabsdet(inputs)
+        return bins.to(torch.uint8) << (8 - self.bits), logabsdet
 
     def extra_repr(self) -> str:
         """Show the arguments in ``print``."""
         return f"bits={self.bits}"
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(state_dict, *args, **kwargs)
+        if self._like.is_meta:  # and would stay there, where loading assigns the parameters of a flow
+            device = next((tensor.device for tensor in state_dict.values()), torch.device("cpu"))
+            self._like = torch.empty(0, dtype=self._like.dtype, device=device)
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -89,3 +102,20 @@ class UniformDequantize(Transform):
     def _logabsdet(self, images: Tensor) -> Tensor:
         value = -prod(images.shape[1:]) * self.bits * log(2)
         return torch.full((images.shape[0],), value, dtype=self._dtype, device=images.device)
+
+
+def check_finite(logabsdet: Tensor) -> None:
+    """FloatingPointError with how many images are not finite, given their log-dets ``(B,)``; not in compiled code.
+
+    >>> import torch
+    >>> try:
+    ...     check_finite(torch.tensor([0.5, float("nan")]))
+    ... except FloatingPointError as error:
+    ...     print(str(error).split(":")[0])
+    1 of 2 images are not finite
+    """
+    if is_plain(logabsdet) and (failed := int((~logabsdet.isfinite()).sum())):
+        raise FloatingPointError(
+            f"{failed} of {logabsdet.numel()} images are not finite: NaN and infinity are no pixels; a lower "
+            "temperature may help, and nflows-woodbury diagnose says which layer cannot be trusted"
+        )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from nflows.distributions.base import Distribution
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
+
+from nflows_woodbury.transforms.hosts import to_noise
 
 __all__ = ["DataInitialized", "initialize"]
 
@@ -78,7 +77,7 @@ def initialize(module: nn.Module, inputs: Tensor, context: Tensor | None = None)
     waiting = {layer: name for name, layer in module.named_modules() if isinstance(layer, DataInitialized)}
     methods = [_Starting(layer, waiting) for layer in waiting]
     try:
-        _to_noise(module)(*(inputs,) if context is None else (inputs, context))
+        to_noise(module)(*(inputs,) if context is None else (inputs, context))
     finally:
         for method in methods:
             method.remove()
@@ -88,18 +87,6 @@ def initialize(module: nn.Module, inputs: Tensor, context: Tensor | None = None)
             f"module must reach all of its layers that start from data on the way from data to noise; "
             f"{type(module).__name__} did not reach {names}"
         )
-
-
-def _to_noise(module: nn.Module) -> Callable[..., Any]:
-    """What takes data to noise: calling a transform, but not every model."""
-    if isinstance(module, Distribution):
-        return module.log_prob
-    normflows: Any = sys.modules.get("normflows")  # whoever has one of its models has imported it
-    if normflows is not None and isinstance(module, normflows.flows.Flow):
-        return module.inverse
-    if normflows is not None and isinstance(module, (normflows.NormalizingFlow, normflows.ClassCondFlow)):
-        return module.log_prob
-    return module
 
 
 class _Starting:

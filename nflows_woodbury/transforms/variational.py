@@ -107,7 +107,7 @@ class VariationalDequantize(UniformDequantize):
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Images to floats in [-1/2, 1/2)."""
-        self._check(inputs)
+        check_uint8_images(inputs, self.shape)
         return self._add_shaped(inputs, torch.randn(inputs.shape, dtype=self._dtype, device=inputs.device))
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -144,12 +144,6 @@ class VariationalDequantize(UniformDequantize):
     def _lower(self, images: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the lower ends of the bins."""
         return (images >> (8 - self.bits)).to(dtype) / 2**self.bits - 0.5
-
-    def _check(self, images: Tensor) -> None:
-        check_uint8_images(images)
-        if tuple(images.shape[1:]) != self.shape:
-            expected = ", ".join(map(str, ("B", *self.shape)))
-            raise ValueError(f"images must have shape ({expected}), got {tuple(images.shape)}")
 
 
 def _log_density_ratio(epsilon: Tensor, normal: Tensor) -> Tensor:

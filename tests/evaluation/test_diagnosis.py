@@ -8,10 +8,22 @@ from dataclasses import replace
 import pytest
 import pytorch_lightning as pl
 import torch
-from registry import dense_jacobian
+from nflows.distributions import DiagonalNormal, StandardNormal
+from nflows.transforms.base import Transform
+from registry import dense_jacobian, move
 from running import CONFIG, LIGHTNING, fit, run
 
-from nflows_woodbury import InvertibleConv1x1, LowRankTransform, PeriodicConvolution, WoodburyTransform
+from nflows_woodbury import (
+    ActNorm,
+    Chain,
+    ImageFlow,
+    InvertibleConv1x1,
+    LowRankTransform,
+    PeriodicConvolution,
+    SplineCoupling,
+    WoodburyTransform,
+    image_flow,
+)
 from nflows_woodbury.checkpoint import read_checkpoint
 from nflows_woodbury.config import MIXINGS, FlowConfig
 from nflows_woodbury.data.photos import PhotoSource
@@ -73,7 +85,7 @@ def test_reports_cover_every_layer_with_its_log_det_and_round_trip(mixing: str) 
     flow = flow_of(mixing)
     flow.train()
     torch.manual_seed(1)
-    reports = diagnose(flow, IMAGES)
+    *reports, _, _ = diagnose(flow, IMAGES)
     assert flow.training and not any(part._forward_hooks for part in flow.modules())
     assert all(report.is_sound and report.round_trip < 1e-12 for report in reports)
     torch.manual_seed(1)
@@ -111,8 +123,9 @@ def test_a_singular_layer_of_a_flow_is_reported_and_named(tmp_path, capsys) -> N
     assert first_not_finite(flow, IMAGES) is None
     make_singular(flow._transform.get_submodule(name))
     assert first_not_finite(flow, IMAGES) == f"{name}: LowRankTransform(shape=(24, 4, 4), axes=(0,), rank=8)"
-    (report,) = [report for report in diagnose(flow, IMAGES) if not report.is_sound]
+    report, *whole = [report for report in diagnose(flow, IMAGES) if not report.is_sound]
     assert report.name == name and report.condition == report.round_trip == torch.inf
+    assert [way.changed for way in whole] == [1, 1]
 
 
 def test_the_guard_names_the_layer_that_became_singular(tmp_path) -> None:
@@ -132,9 +145,13 @@ def test_the_guard_names_the_layer_that_became_singular(tmp_path) -> None:
 
 def test_the_command_prints_a_line_for_each_layer_and_fails_for_a_singular_one(tmp_path, capsys) -> None:
     fit(tmp_path / "sound", config=replace(CONFIG, max_steps=2))
-    assert run("diagnose", tmp_path / "sound", "--num", 4) == 0
+    assert run("diagnose", tmp_path / "sound", "--num", 4, "--temperature", 0.5) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 + 2 * 4 + 2 + 2 and re.fullmatch(r"whole flow: \d+ of 3072 pixel values .*", lines[-1])
+    assert len(lines) == 2 + 2 * 4 + 2 + 2 + 2 + 1
+    ways = ["images -> noise -> images", "noise -> images -> noise, temperature 0.5"]
+    for line, way in zip(lines[-2:], ways, strict=True):
+        assert re.fullmatch(rf"whole flow: \d+ of 3072 pixel values change, {way}", line)
+    assert [line.split("  ")[0] for line in lines[-4:-2]] == ways
 
     checkpoint = read_checkpoint(tmp_path / "sound")
     name = next(name for name in checkpoint["state_dict"] if name.endswith(".U")).removesuffix(".U")
@@ -143,7 +160,104 @@ def test_the_command_prints_a_line_for_each_layer_and_fails_for_a_singular_one(t
     checkpoint["state_dict"] |= {f"{name}.{factor}": getattr(layer, factor).detach() for factor in "UV"}
     torch.save(checkpoint, tmp_path / "broken.ckpt")
     assert run("diagnose", tmp_path / "broken.ckpt") == 2
-    assert re.search(r"error: .*LowRankTransform.* is singular|1 layers cannot be trusted", capsys.readouterr().err)
+    error = capsys.readouterr().err
+    assert re.search(
+        r"1 layers cannot be trusted: .*; the whole flow changes more than 1% of pixel values: images", error
+    )
+
+
+@torch.no_grad()
+def test_the_whole_flow_is_reported_in_both_directions() -> None:
+    flow = move(flow_of(), 0.1)  # so that log-dets depend on the noise
+    torch.manual_seed(2)
+    there, back = diagnose(flow, IMAGES, temperature=0.7)[-2:]
+    torch.manual_seed(2)
+    dequantize, rest = flow._transform
+    flow.log_prob(IMAGES)  # the pass over the layers draws noise, too
+    values, _ = dequantize(IMAGES)
+    noise, logabsdet = rest(values)
+    assert there.logabsdet == pytest.approx(logabsdet.mean().item() / 768, rel=1e-9)
+    assert there.round_trip == pytest.approx(float((rest.inverse(noise)[0] - values).abs().max() / values.abs().max()))
+    start = 0.7 * flow._distribution.sample(6).double()
+    images, logabsdet = rest.inverse(start)
+    assert back.logabsdet == pytest.approx(logabsdet.mean().item() / 768, rel=1e-9)
+    assert back.round_trip == pytest.approx(float((rest(images)[0] - start).abs().max() / start.abs().max()))
+    assert there.changed == back.changed == 0 and there.is_sound and back.is_sound
+    assert (there.name, back.name) == ("images -> noise -> images", "noise -> images -> noise, temperature 0.7")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_each_layer_hides_the_whole_flow_shows(dtype: torch.dtype) -> None:
+    """Channels of very different size, then a rotation: each is sound, and in a row float32 loses the small ones."""
+    flow = flow_of("conv1x1", dtype)
+    layer = next(layer for layer in flow.modules() if isinstance(layer, ActNorm))
+    with torch.no_grad():
+        layer.log_scale += torch.tensor([8.0, -8.0], dtype=dtype).repeat(6)
+    *reports, there, back = diagnose(flow, IMAGES)
+    assert all(report.is_sound for report in reports)
+    assert back.is_sound  # noise is large where the channels are
+    assert there.is_sound == (dtype == torch.float64)
+    assert there.changed > 0.2 if dtype == torch.float32 else there.changed == 0
+
+
+def test_steep_splines_are_seen() -> None:
+    flow = flow_of("woodbury", torch.float32)
+    coupling = SplineCoupling((12, 8, 8), 8)
+    torch.nn.init.normal_(coupling.net.last.bias, std=6.0)
+    flow._transform[1].levels[0].transforms[1] = Chain([coupling])
+    unsound = [report.kind.split("(")[0] for report in diagnose(flow, IMAGES) if not report.is_sound]
+    assert unsound[0] == "SplineCoupling" and "whole flow" in unsound
+
+
+def test_the_share_of_changed_pixels_counts_images_that_are_not_finite() -> None:
+    flow = flow_of()
+    flow._transform[1].levels[1].transforms[2] = Breaks()
+    *_, there, back = diagnose(flow, IMAGES)
+    assert there.changed == pytest.approx(2 / 6) and there.round_trip == torch.inf and not there.is_sound
+    assert back.changed == pytest.approx(2 / 6) and not back.is_sound
+
+
+class Breaks(Transform):
+    """Two images go to NaN on the way back."""
+
+    def forward(self, inputs: torch.Tensor, context=None) -> tuple[torch.Tensor, torch.Tensor]:
+        return inputs, torch.zeros(len(inputs), dtype=inputs.dtype)
+
+    def inverse(self, inputs: torch.Tensor, context=None) -> tuple[torch.Tensor, torch.Tensor]:
+        outputs = inputs.clone()
+        outputs[:2, 0, 0, 0] = torch.nan
+        return outputs, torch.zeros(len(inputs), dtype=inputs.dtype)
+
+
+def test_flows_that_cannot_sample_or_skip_their_dequantization_have_fewer_reports() -> None:
+    make = {"levels": 1, "steps": 1, "mixing": InvertibleConv1x1, "coupling": lambda shape: ActNorm(shape[0])}
+    flow = image_flow((3, 16, 16), **make, base=lambda d: DiagonalNormal((d,)))
+    assert [report.name for report in diagnose(flow, IMAGES) if report.changed is not None] == [
+        "images -> noise -> images"
+    ]
+    flow = ImageFlow(NotAChain(flow._transform), StandardNormal((768,)), shape=(3, 16, 16))
+    assert not [report for report in diagnose(flow, IMAGES) if report.changed is not None]
+
+
+class NotAChain(Transform):
+    """Another container."""
+
+    def __init__(self, transform: Transform) -> None:
+        super().__init__()
+        self.transform = transform
+
+    def forward(self, inputs: torch.Tensor, context=None) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.transform(inputs, context)
+
+    def inverse(self, inputs: torch.Tensor, context=None) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.transform.inverse(inputs, context)
+
+
+def test_a_conditional_flow_goes_both_ways_with_its_context() -> None:
+    config = FlowConfig((3, 16, 16), levels=1, steps=1, hidden_channels=8, num_classes=3)
+    flow = config.build().double()
+    *_, there, back = diagnose(flow, IMAGES, torch.arange(6) % 3)
+    assert there.changed == back.changed == 0
 
 
 def with_condition(n: int, d: int, condition: float) -> tuple[torch.Tensor, torch.Tensor]:
