@@ -75,7 +75,8 @@ def test_evaluate_and_sample_read_the_run_back(whole: Path, tmp_path: Path, caps
 def test_pictures_of_a_run(whole: Path, tmp_path: Path, capsys) -> None:
     sizes = {"reconstruct": (4, 3), "interpolate": (4, 3), "nearest": (3, 4)}  # columns, rows
     flags = {"reconstruct": ["--num", 6], "interpolate": ["--pairs", 3, "--num", 4], "nearest": ["--neighbours", 2]}
-    flags["nearest"] += ["--num", 4, "--temperature", 0.8]
+    np.savez(tmp_path / "few.npz", x=np.random.default_rng(0).integers(256, size=(60, 16, 16, 3), dtype=np.uint8))
+    flags["nearest"] += ["--num", 4, "--temperature", 0.8, "--data", tmp_path / "few.npz"]
     for command, (columns, rows) in sizes.items():
         out = tmp_path / f"{command}.png"
         assert run(command, whole, *flags[command], "--out", out) == 0

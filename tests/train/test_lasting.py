@@ -44,12 +44,12 @@ class Weights(pl.Callback):
         self.steps.append([parameter.detach().clone() for parameter in module.flow.parameters()])
 
 
-def test_twenty_killed_runs_end_as_the_run_that_nothing_killed() -> None:
+def test_killed_runs_end_as_the_run_that_nothing_killed() -> None:
     script = Path(__file__).parents[1] / "helpers" / "killed_runs.py"
-    done = subprocess.run([sys.executable, "-W", "ignore", str(script), "--runs", "20"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-W", "ignore", str(script), "--runs", "6"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["runs"] == report["equal"] == 20 and report["kills"] >= 20 and report["while_writing"] >= 5
+    assert report["runs"] == report["equal"] == 6 and report["kills"] >= 6 and report["while_writing"] >= 1
 
 
 def test_averaged_weights_are_the_moving_average_and_what_is_evaluated(tmp_path: Path) -> None:
