@@ -116,7 +116,9 @@ def _spectrum(images: Tensor) -> Tensor:
 def _image(columns: Tensor, size: torch.Size) -> Tensor:
     """The inverse of :func:`_spectrum`, for images of this height and width."""
     spectra = columns.permute(3, 2, 0, 1)
-    return spectra.real.new_empty(spectra.shape[:2] + size) if _is_empty(spectra) else torch.fft.irfft2(spectra, s=size)
+    if _is_empty(spectra):
+        return spectra.real[..., :1].expand(-1, -1, -1, size[1])  # with a graph, as any outputs
+    return torch.fft.irfft2(spectra, s=size)
 
 
 def _is_empty(batch: Tensor) -> bool:
