@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,14 @@ from typing import Any
 import torch
 
 from nflows_woodbury.config import FlowConfig
-from nflows_woodbury.data.opening import open_source
+from nflows_woodbury.data.fingerprints import Fingerprint, describe_change
+from nflows_woodbury.data.opening import open_source, plain_spec, reopen
 from nflows_woodbury.data.sources import ImageSource
 from nflows_woodbury.flow import ImageFlow
 
-__all__ = ["Run", "find_checkpoint", "find_device", "load_flow", "open_run", "read_checkpoint"]
+__all__ = ["Run", "find_checkpoint", "find_device", "load_flow", "open_images", "open_run", "read_checkpoint"]
+
+_log = logging.getLogger(__name__)
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -46,7 +51,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     In the example ``run_folder`` is the folder of a run.
 
     >>> sorted(read_checkpoint(run_folder)["nflows_woodbury"])
-    ['flow', 'seconds', 'skipped', 'training']
+    ['data', 'flow', 'seconds', 'skipped', 'training']
     """
     path = find_checkpoint(path)
     try:
@@ -69,8 +74,8 @@ def load_flow(path: str | Path, *, averaged: bool = True) -> tuple[ImageFlow, di
         averaged: take the exponential moving average of the weights where the run keeps one, else the last ones.
 
     Returns:
-        The flow in the run's dtype and what the run saved, which is ``flow`` and ``training`` settings, ``steps`` taken
-        and the ``seconds`` that they took.
+        The flow in the run's dtype and what the run saved: ``flow`` and ``training`` settings, ``steps`` taken, the
+        ``seconds`` that they took, and of its ``data`` how they were split, names of classes and a fingerprint.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -105,6 +110,7 @@ class Run:
         flow: the model in eval mode, on a GPU if there is one.
         saved: what the run saved, as :func:`load_flow` returns it.
         source: the images of the run, or others of the same shape.
+        change: how the run's images changed since its training, as in ``"3 files added"``, or None.
 
     >>> from nflows_woodbury.config import FlowConfig
     >>> from nflows_woodbury.data.photos import PhotoSource
@@ -117,6 +123,7 @@ class Run:
     flow: ImageFlow
     saved: dict[str, Any]
     source: ImageSource
+    change: str | None = None
 
     @property
     def device(self) -> torch.device:
@@ -152,14 +159,54 @@ def open_run(path: str | Path, data: str | None = None, *, averaged: bool = True
     ('photos', (3, 16, 16), 12)
     """
     flow, saved = load_flow(path, averaged=averaged)
-    if data is None:
-        training = saved["training"]
-        source = open_source(training["data"], size=training["size"], test_images=training.get("test_images") or None)
-    else:
-        source = open_source(data, size=flow.shape[1])
+    source, change = open_images(saved, data)
     if source.shape != flow.shape:
         raise ValueError(f"data must have images of shape {flow.shape}, as the model, got {source.shape}")
-    return Run(flow.to(find_device()), saved, source)
+    if change is not None:
+        _log.warning("%s: not the images of the run any more: %s", data or saved["training"]["data"], change)
+    return Run(flow.to(find_device()), saved, source, change)
+
+
+def open_images(saved: Mapping[str, Any], data: str | None = None) -> tuple[ImageSource, str | None]:
+    """The images of a run with the same ones held out, or others; and how those of the run changed since, or None.
+
+    Args:
+        saved: what :func:`load_flow` returns or a checkpoint holds.
+        data: where to look. The run's images are known by their place, or by themselves if they were moved.
+
+    >>> saved = {"flow": {"shape": (3, 8, 8)}, "training": {"data": "photos", "size": 8}}
+    >>> source, change = open_images(saved)
+    >>> source.name, source.shape, change
+    ('photos', (3, 8, 8), None)
+    """
+    training, kept = saved["training"], saved.get("data")
+    options: dict[str, Any] = {
+        "size": training["size"],
+        "test_images": training.get("test_images") or None,
+        "skip_broken": training.get("skip_broken", False),
+    }
+    if data is None or _is_same_place(data, training["data"]):
+        return reopen(training["data"], kept, **options)
+    source = open_source(data, size=saved["flow"]["shape"][1:], skip_broken=options["skip_broken"])
+    if kept is None:
+        return source, None
+    if _is_same(kept["fingerprint"], source.fingerprint()):
+        return reopen(data, kept, **options)
+    names = kept["class_names"]
+    return (source if names is None else source.in_classes(names)), None
+
+
+def _is_same(kept: Mapping[str, Any] | None, fingerprint: Fingerprint | None) -> bool:
+    """Whether images are those of a run, which then were moved."""
+    if kept is None or fingerprint is None:
+        return False
+    return describe_change(Fingerprint.from_dict(kept), fingerprint) is None
+
+
+def _is_same_place(data: str, noted: str) -> bool:
+    """Whether what a user gives is what a run noted down, by name or as a path to the same file."""
+    given = plain_spec(data)
+    return given == noted or (Path(given).exists() and Path(noted).exists() and Path(given).samefile(noted))
 
 
 def _weights(state: dict[str, Any], prefix: str) -> dict[str, Any]:

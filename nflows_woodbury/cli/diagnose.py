@@ -14,19 +14,21 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMAND"]
 
+NUM = 16
+
 
 def add_flags(command: argparse.ArgumentParser) -> None:
     """The run, and how many images."""
     add_checkpoint(command)
     add_data(command)
-    add_number(command, "--num", 16, "test images to run through the layers")
+    add_number(command, "--num", NUM, "test images to run through the layers")
     add_number(command, "--temperature", 1.0, "factor on the noise that goes to images and back")
     add_number(command, "--seed", 0, "of the dequantization noise, and of that noise")
     add_last_weights(command)
 
 
 def run(
-    checkpoint: str, *, data: str | None = None, num: int = 16, temperature: float = 1.0, seed: int = 0,
+    checkpoint: str, *, data: str | None = None, num: int | None = None, temperature: float = 1.0, seed: int = 0,
     averaged: bool = True,
 ) -> None:  # fmt: skip
     """Print a line for each layer and two for the whole flow; ArithmeticError for those that cannot be trusted."""
@@ -37,7 +39,7 @@ def run(
     from nflows_woodbury.evaluation.samples import class_numbers
 
     trained = open_run(checkpoint, data, averaged=averaged)
-    images = first_images(trained.source.test, num)
+    images = first_images(trained.source.test, num, NUM)
     batch, context = images.images.to(trained.device), class_numbers(trained.flow, images.labels)
     torch.manual_seed(seed)
     reports = diagnose(trained.flow, batch, context, temperature=temperature)

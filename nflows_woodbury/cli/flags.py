@@ -76,7 +76,7 @@ def _size(text: str) -> int | tuple[int, int]:
 def add_drawing(command: argparse.ArgumentParser) -> None:
     """How samples are drawn."""
     add_number(command, "--temperature", 1.0, "factor on the noise")
-    add_number(command, "--label", "in turn", "class of all samples", int)
+    command.add_argument("--label", metavar="CLASS", help="class of all samples, by name or number (default: in turn)")
     add_number(command, "--seed", 0, "of the noise")
 
 

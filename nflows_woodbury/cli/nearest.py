@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nflows_woodbury.cli.drawing import announce, check_png, draw_samples, first_images
+from nflows_woodbury.cli.drawing import announce, check_png, count_of, draw_samples, first_images
 from nflows_woodbury.cli.flags import (
     Command,
     add_checkpoint,
@@ -20,13 +20,15 @@ from nflows_woodbury.cli.flags import (
 
 __all__ = ["COMMAND", "Nearest", "nearest"]
 
+NEIGHBOURS = 5
+
 
 def add_flags(command: argparse.ArgumentParser) -> None:
     """The run, and how it is drawn from."""
     add_checkpoint(command)
     add_data(command)
     add_number(command, "--num", 8, "samples, one row each")
-    add_number(command, "--neighbours", 5, "training images beside each sample, the nearest first")
+    add_number(command, "--neighbours", NEIGHBOURS, "training images beside each sample, the nearest first")
     add_drawing(command)
     add_last_weights(command)
     add_picture(command, "nearest.png")
@@ -42,8 +44,8 @@ class Nearest:
 
 
 def nearest(
-    checkpoint: str, *, data: str | None = None, num: int = 8, neighbours: int = 5, temperature: float = 1.0,
-    label: int | None = None, seed: int = 0, averaged: bool = True, out: str = "nearest.png",
+    checkpoint: str, *, data: str | None = None, num: int = 8, neighbours: int | None = None, temperature: float = 1.0,
+    label: str | None = None, seed: int = 0, averaged: bool = True, out: str = "nearest.png",
 ) -> Nearest:  # fmt: skip
     """Draw rows of a sample and the training images nearest to it."""
     check_png(out)
@@ -54,10 +56,11 @@ def nearest(
     from nflows_woodbury.evaluation.samples import nearest_images
 
     trained = open_run(checkpoint, data, averaged=averaged)
-    samples = draw_samples(trained.flow, num, temperature, label, seed)
-    tests = first_images(trained.source.test, num).images
+    samples = draw_samples(trained.flow, trained.saved, num, temperature, label, seed)
+    neighbours = count_of(neighbours, NEIGHBOURS, trained.source.train_size, "training images")
+    tests = first_images(trained.source.test, None, num).images
     distances, images = nearest_images(torch.cat([samples, tests]), trained.source.training(1000), neighbours)
-    of_samples, of_tests = (distances[:, 0] * samples[0].numel() ** -0.5).split(num)
+    of_samples, of_tests = (distances[:, 0] * samples[0].numel() ** -0.5).split([num, len(tests)])
     rows = torch.cat([samples[:, None], images[:num]], 1)
     picture = save_png(image_grid(rows.flatten(0, 1), columns=neighbours + 1), out, zoom=2, drawn=True)
     return Nearest(picture, of_samples.tolist(), float(of_tests.median()))

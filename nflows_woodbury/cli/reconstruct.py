@@ -9,19 +9,21 @@ from nflows_woodbury.cli.flags import Command, add_checkpoint, add_data, add_las
 
 __all__ = ["COMMAND"]
 
+NUM = 18
+
 
 def add_flags(command: argparse.ArgumentParser) -> None:
     """The run, and how many images."""
     add_checkpoint(command)
     add_data(command)
-    add_number(command, "--num", 18, "test images, each beside what comes back from its noise")
+    add_number(command, "--num", NUM, "test images, each beside what comes back from its noise")
     add_number(command, "--seed", 0, "of the dequantization noise")
     add_last_weights(command)
     add_picture(command, "reconstructions.png")
 
 
 def run(
-    checkpoint: str, *, data: str | None = None, num: int = 18, seed: int = 0, averaged: bool = True,
+    checkpoint: str, *, data: str | None = None, num: int | None = None, seed: int = 0, averaged: bool = True,
     out: str = "reconstructions.png",
 ) -> None:  # fmt: skip
     """Draw, and print where the picture is."""
@@ -33,7 +35,7 @@ def run(
     from nflows_woodbury.evaluation.samples import class_numbers, reconstructions
 
     trained = open_run(checkpoint, data, averaged=averaged)
-    images = first_images(trained.source.test, num)
+    images = first_images(trained.source.test, num, NUM)
     torch.manual_seed(seed)
     context = class_numbers(trained.flow, images.labels)
     back = reconstructions(trained.flow, images.images.to(trained.device), context).cpu()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from nflows_woodbury.cli.drawing import announce, check_png, draw_samples
+from nflows_woodbury.cli.drawing import announce, check_png, class_names, draw_samples
 from nflows_woodbury.cli.flags import (
     Command,
     add_checkpoint,
@@ -27,7 +27,7 @@ def add_flags(command: argparse.ArgumentParser) -> None:
 
 
 def run(
-    checkpoint: str, *, num: int = 36, temperature: float = 1.0, label: int | None = None, seed: int = 0,
+    checkpoint: str, *, num: int = 36, temperature: float = 1.0, label: str | None = None, seed: int = 0,
     averaged: bool = True, out: str = "samples.png",
 ) -> None:  # fmt: skip
     """Draw, and print where the picture is."""
@@ -35,8 +35,10 @@ def run(
     from nflows_woodbury.checkpoint import find_device, load_flow
     from nflows_woodbury.evaluation.pictures import image_grid, save_png
 
-    flow = load_flow(checkpoint, averaged=averaged)[0].to(find_device())
-    samples = draw_samples(flow, num, temperature, label, seed)
+    flow, saved = load_flow(checkpoint, averaged=averaged)
+    samples = draw_samples(flow.to(find_device()), saved, num, temperature, label, seed)
+    if label is None and (names := class_names(saved)):
+        print(f"classes in turn: {', '.join(names)}")
     announce("samples:", save_png(image_grid(samples), out, zoom=2, drawn=True))
 
 

@@ -57,6 +57,7 @@ def _add_data(group: Any) -> None:
     add_number(
         group, "--test-images", "a tenth", "images to hold out of data without a test set; 0 for the data's own", int
     )
+    group.add_argument("--skip-broken", action="store_true", help="leave out images that cannot be read")
 
 
 def _add_training(group: Any) -> None:
@@ -93,6 +94,9 @@ def _add_running(group: Any) -> None:
         "--resume", metavar="RUN", help="continue the run in this folder, or from this checkpoint of it, with its "
         "settings; --max-steps and what does not change the result may be given anew"
     )  # fmt: skip
+    group.add_argument(
+        "--changed-data", action="store_true", help="resume although the images are not those of the run any more"
+    )
     group.add_argument("--quiet", action="store_true", help="no progress bar")
 
 

@@ -20,7 +20,7 @@ from nflows_woodbury.checks import check_positive_int
 from nflows_woodbury.evaluation.likelihood import bits_per_dim
 from nflows_woodbury.files import write_json
 
-__all__ = ["evaluate", "spread"]
+__all__ = ["evaluate", "measure", "spread"]
 
 
 def evaluate(
@@ -49,9 +49,12 @@ def evaluate(
     4
     """
     records = [
-        _record(open_run(checkpoint, data, averaged=averaged), samples, importance_samples, seed, limit, averaged)
+        measure(
+            open_run(checkpoint, data, averaged=averaged), samples=samples, importance_samples=importance_samples,
+            seed=seed, limit=limit, averaged=averaged,
+        )
         for checkpoint in checkpoints
-    ]
+    ]  # fmt: skip
     if json is not None:
         write_json(json, records)
     return records
@@ -69,9 +72,17 @@ def spread(records: Sequence[dict[str, Any]]) -> str:
     return f"{len(bits)} runs: {mean(bits):.3f} bits/dim, standard deviation {stdev(bits):.3f}"
 
 
-def _record(
-    run: Run, samples: int, importance_samples: int, seed: int, limit: int | None, averaged: bool
-) -> dict[str, Any]:
+def measure(
+    run: Run, *, samples: int = 1, importance_samples: int = 1, seed: int = 0, limit: int | None = None,
+    averaged: bool = True,
+) -> dict[str, Any]:  # fmt: skip
+    """The record of one flow on the test images beside it; the arguments are those of :func:`evaluate`.
+
+    >>> from nflows_woodbury.checkpoint import open_run
+    >>> record = measure(open_run(run_folder), limit=4)
+    >>> record["images"], record["data"]
+    (4, 'photos')
+    """
     images = run.source.test
     if limit is not None:
         images = images.take(np.arange(min(check_positive_int("limit", limit), len(images))))
@@ -82,6 +93,7 @@ def _record(
         "bits_per_dim": _number(bits.mean()),
         "standard_error": _number(bits.std() / len(bits) ** 0.5) if len(bits) > 1 else None,
         "data": run.source.name,
+        "data_change": run.change,
         "images": len(images),
         "samples": samples,
         "importance_samples": importance_samples,

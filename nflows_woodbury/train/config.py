@@ -30,6 +30,7 @@ class TrainingConfig(Settings):
         size: side of the images, or None for that of the data.
         test_images: images held out as the test set of data that has none of its own; None or 0 for its own, or
             a tenth.
+        skip_broken: leave out images that cannot be read.
         max_steps: optimizer steps.
         batch_size: images per step, over all devices and parts together.
         accumulate: parts that each device's share of a batch is divided into, one after the other, to save memory;
@@ -67,6 +68,7 @@ class TrainingConfig(Settings):
     data: str = "photos"
     size: int | None = None
     test_images: int | None = None
+    skip_broken: bool = False
     max_steps: int = 2000
     batch_size: int = 32
     accumulate: int = 1
@@ -135,6 +137,7 @@ class Running:
         num_nodes: machines; torchrun or SLURM starts a process on each.
         out: the run's folder, or None for ``runs/PRESET`` or ``runs/DATA-MIXING``.
         quiet: show no progress bar.
+        changed_data: go on with images that are not those that the run began with.
 
     Raises:
         ValueError, TypeError: for counts that are no positive integers.
@@ -147,6 +150,7 @@ class Running:
     num_nodes: int = 1
     out: Path | None = None
     quiet: bool = False
+    changed_data: bool = False
 
     def __post_init__(self) -> None:
         """Check both counts."""

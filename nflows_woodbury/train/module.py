@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import cached_property
 from math import ceil
 from time import perf_counter
 from typing import Any
@@ -169,6 +170,12 @@ class FlowTraining(pl.LightningModule):
         """Time spent in training, that of earlier processes of the same run included."""
         return self._seconds + perf_counter() - self._started
 
+    @cached_property
+    def _kept(self) -> dict[str, Any]:
+        """What the source keeps, without names of classes that the model does not know."""
+        kept = self.source.kept()
+        return kept if self.flow_config.num_classes else {**kept, "class_names": None}
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the settings and what the run remembers, as plain values."""
         checkpoint["nflows_woodbury"] = {
@@ -176,6 +183,7 @@ class FlowTraining(pl.LightningModule):
             "training": self.config.to_dict(),
             "seconds": self.seconds,
             "skipped": self._skipped,
+            "data": self._kept,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import shlex
 import signal
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nflows_woodbury.checkpoint import find_checkpoint, read_checkpoint
+from nflows_woodbury.checkpoint import Run, find_checkpoint, find_device, load_flow, open_images, read_checkpoint
 from nflows_woodbury.config import FlowConfig
-from nflows_woodbury.data.opening import open_source
+from nflows_woodbury.data.opening import open_source, plain_spec
 from nflows_woodbury.data.sources import ImageSource
 from nflows_woodbury.evaluation.likelihood import png_bits_per_dim
-from nflows_woodbury.evaluation.record import evaluate
-from nflows_woodbury.files import check_writable, explain
+from nflows_woodbury.evaluation.record import measure
+from nflows_woodbury.files import check_writable, explain, write_json
 from nflows_woodbury.train.config import Running, TrainingConfig
 from nflows_woodbury.train.environment import alone_in, check_compiler, check_launcher, quieten, tell
 from nflows_woodbury.train.signals import Interrupted
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["CHANGEABLE", "SavedRun", "read_run", "resume", "start"]
 
 #: settings that may differ when a run is continued
-CHANGEABLE = ("max_steps", "every", "data", "compile", "reversible")
+CHANGEABLE = ("max_steps", "every", "data", "skip_broken", "compile", "reversible")
 
 
 def start(flow: FlowConfig, training: TrainingConfig, running: Running, *, conditional: bool = False) -> None:
@@ -47,13 +48,28 @@ def start(flow: FlowConfig, training: TrainingConfig, running: Running, *, condi
     """
     from pytorch_lightning.utilities import rank_zero_only  # Lightning takes seconds to import
 
-    source = _open(training)
+    with _explained(training):
+        source = open_source(
+            training.data, size=training.size, test_images=training.test_images or None,
+            skip_broken=training.skip_broken,
+        )  # fmt: skip
+    training = replace(training, data=plain_spec(training.data), batch_size=_batch_size(training, source, running))
     folder = running.out or Path("runs") / (training.preset or f"{source.name}-{flow.mixing}")
     is_first = running.devices * running.num_nodes == 1 or rank_zero_only.rank == 0  # type: ignore[attr-defined]
     if is_first:  # other ranks find what the first one makes
         _check_free(folder)
     classes = _num_classes(source) if conditional else 0
     _train(replace(flow, shape=source.shape, num_classes=classes), training, source, folder, running)
+
+
+def _batch_size(training: TrainingConfig, source: ImageSource, running: Running) -> int:
+    """That of the settings, or what the training images suffice for."""
+    parts = running.devices * running.num_nodes * training.accumulate
+    most = source.train_size // parts * parts
+    if not 0 < most < training.batch_size:
+        return training.batch_size
+    tell(f"{most} images a step, as there are {source.train_size} to train on")
+    return most
 
 
 @dataclass(frozen=True)
@@ -64,6 +80,7 @@ class SavedRun:
     folder: Path
     flow: FlowConfig
     training: TrainingConfig
+    saved: dict[str, Any]  # as it stands in the checkpoint
 
 
 def read_run(path: str | Path, out: Path | None = None) -> SavedRun:
@@ -91,7 +108,7 @@ def read_run(path: str | Path, out: Path | None = None) -> SavedRun:
         flow, training = FlowConfig.from_dict(saved["flow"]), TrainingConfig.from_dict(saved["training"])
     except (TypeError, ValueError) as error:
         raise ValueError(f"{checkpoint} must be of a version whose settings this one knows; {error}") from error
-    return SavedRun(checkpoint, folder, flow, training)
+    return SavedRun(checkpoint, folder, flow, training, saved)
 
 
 def _check_free(folder: Path) -> None:
@@ -113,7 +130,16 @@ def resume(saved: SavedRun, training: TrainingConfig, running: Running) -> None:
     before, now = saved.training.to_dict(), training.to_dict()
     if changed := sorted(name for name in now if now[name] != before[name] and name not in CHANGEABLE):
         raise ValueError(f"training must be that of the run but for {', '.join(CHANGEABLE)}; {changed} differ")
-    _train(saved.flow, training, _open(training), saved.folder, running, saved.checkpoint)
+    if training.data != saved.training.data:
+        training = replace(training, data=plain_spec(training.data))
+    with _explained(training):
+        source, change = open_images({**saved.saved, "training": training.to_dict()})
+    if change is not None and not running.changed_data:
+        raise ValueError(
+            f"the images in {training.data} are not those of the run any more: {change}; --changed-data goes on with "
+            "them, --data names another place"
+        )
+    _train(saved.flow, training, source, saved.folder, running, saved.checkpoint)
 
 
 def _train(
@@ -174,20 +200,24 @@ def _way_on(trainer: Trainer, folder: Path) -> str:
     return f"all steps are done; for its results: nflows-woodbury evaluate {_quoted(folder)}"
 
 
-def _open(config: TrainingConfig) -> ImageSource:
+@contextmanager
+def _explained(training: TrainingConfig) -> Iterator[None]:
+    """Say of images that are not there where a preset looks for them."""
     try:
-        return open_source(config.data, size=config.size, test_images=config.test_images or None)
+        yield
     except FileNotFoundError as error:
-        if not config.preset:
+        if not training.preset:
             raise
         raise FileNotFoundError(
-            f"{error}; {config.preset} looks for its images in {config.data}, --data takes another place, and the docs "
-            "on data sets say what goes there"
+            f"{error}; {training.preset} looks for its images in {training.data}, --data takes another place, and the "
+            "docs on data sets say what goes there"
         ) from error
 
 
 def _finish(folder: Path, source: ImageSource) -> None:
-    (record,) = evaluate([str(folder)], json=str(folder / "result.json"))
+    flow, saved = load_flow(folder)
+    record = measure(Run(flow.to(find_device()), saved, source))
+    write_json(folder / "result.json", [record])
     size = "x".join(map(str, source.shape))
     bits = float("nan") if record["bits_per_dim"] is None else record["bits_per_dim"]
     print(

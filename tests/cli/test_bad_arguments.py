@@ -45,7 +45,7 @@ BAD = [
     (["sample", "{whole}", "--num", "0"], "num must be a positive integer, got 0"),
     (["sample", "{whole}", "--temperature", "-1"], "temperature must be at least 0"),
     (["sample", "{whole}", "--out", "x.jpg"], "out must be a .png file, got 'x.jpg'"),
-    (["sample", "{whole}", "--label", "1"], "label must be one of the model's 0 classes"),
+    (["sample", "{whole}", "--label", "1"], "label must be left out for a model without classes, got '1'"),
 ]
 
 

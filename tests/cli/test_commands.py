@@ -114,4 +114,4 @@ def test_class_conditional_run(tmp_path: Path, capsys) -> None:
         assert run(command, out, "--num", 3, "--out", tmp_path / f"{command}.png", *INTERPOLATE.get(command, [])) == 0
     assert run("evaluate", out) == 0
     assert run("sample", out, "--label", 3, "--out", tmp_path / "t.png") == 2
-    assert "label must be one of the model's 3 classes" in capsys.readouterr().err
+    assert "label must be one of the 3 classes, from 0 to 2, got '3'" in capsys.readouterr().err

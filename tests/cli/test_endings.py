@@ -93,7 +93,7 @@ def test_a_signal_after_the_last_step_says_where_the_results_come_from(
     assert run(*TRAIN, "--out", tmp_path / "late") == 143
     assert f"all steps are done; for its results: nflows-woodbury evaluate {tmp_path}" in capsys.readouterr().err
     monkeypatch.undo()
-    monkeypatch.setattr(training, "evaluate", lambda *_, **__: signal.raise_signal(signal.SIGHUP))
+    monkeypatch.setattr(training, "measure", lambda *_, **__: signal.raise_signal(signal.SIGHUP))
     assert run(*TRAIN, "--out", tmp_path / "later") == 129
     assert f"all steps are done; for its results: nflows-woodbury evaluate {tmp_path}" in capsys.readouterr().err
 
