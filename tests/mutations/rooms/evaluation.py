@@ -56,7 +56,17 @@ ROWS = [
         ("distances in shares of the image", "* samples[0].numel() ** -0.5", "/ samples[0].numel()"),
     ),
     *rows("cli/drawing.py", "cli/test_commands.py -k evaluate_and_sample",
-        ("samples at temperature 1", "label=label, temperature=temperature)", "label=label)"),
+        ("samples at temperature 1", "label=number, temperature=temperature)", "label=number)"),
+    ),
+    *rows("evaluation/pictures.py", "train/test_surroundings.py -k pairs",
+        ("pairs in rows of odd length", "columns=columns + columns % 2", "columns=columns"),
+    ),
+    *rows("checkpoint.py", "cli/test_own_data.py",
+        ("the run's test images forgotten", "return reopen(training[\"data\"], kept, **options)",
+         "return reopen(training[\"data\"], None, **{**options, \"test_images\": None})"),
+        ("moved images are others", "return describe_change(Fingerprint.from_dict(kept), fingerprint) is None",
+         "return False"),
+        ("classes of other images by number", "source if names is None else source.in_classes(names)", "source"),
     ),
 ]
 # fmt: on
