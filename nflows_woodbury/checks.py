@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_channel_inputs",
+    "check_channels",
     "check_class_numbers",
     "check_image_inputs",
     "check_image_shape",
@@ -85,6 +86,17 @@ def check_layer_dtype(inputs: torch.Tensor, dtype: torch.dtype) -> None:
         raise TypeError(
             f"inputs must have the layer's dtype {dtype}, got {inputs.dtype}; convert one of them, "
             f"such as {'layer' if wider == inputs.dtype else 'inputs'}.to({wider})"
+        )
+
+
+def check_channels(inputs: torch.Tensor, num_channels: int) -> None:
+    """Check that ``inputs`` are floating point of shape (B, num_channels, ...)."""
+    _floating(inputs)
+    if inputs.dim() < 2 or inputs.shape[1] != num_channels:
+        alone = inputs.dim() > 0 and inputs.shape[0] == num_channels
+        raise ValueError(
+            f"inputs must have shape (B, {num_channels}) or (B, {num_channels}, ...), got {tuple(inputs.shape)}; "
+            + ("one image is a batch of one, inputs[None]" if alone else "the layer was built for so many channels")
         )
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+from warnings import warn
+
 import torch
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import check_channel_inputs, check_positive_int
+from nflows_woodbury.checks import check_channels, check_positive_int
+from nflows_woodbury.linalg import small
+from nflows_woodbury.linalg.modes import is_plain
 from nflows_woodbury.transforms.base import LinearTransform
 from nflows_woodbury.transforms.initialization import DataInitialized
 
@@ -13,10 +18,11 @@ __all__ = ["ActNorm"]
 
 
 class ActNorm(LinearTransform, DataInitialized):
-    r"""A scale and a shift per channel, :math:`y_c = e^{s_c} (x_c + b_c)` with :math:`\log|\det J| = h w \sum_c s_c`.
+    r"""A scale and a shift per channel, :math:`y_c = e^{s_c} (x_c + b_c)` with :math:`\log|\det J| = m \sum_c s_c`.
 
-    It is the identity until :meth:`initialize` is called (or :func:`nflows_woodbury.initialize` on the whole model):
-    nothing happens behind your back in the first batch, in eval, while sampling or under autocast.
+    ``m`` is the number of pixels. It is the identity until :meth:`initialize` is called (or
+    :func:`nflows_woodbury.initialize` on the whole model): nothing happens behind your back in the first batch, in
+    eval, while sampling or under autocast. Trained without a start, and without loaded values, it warns once.
 
     Args:
         num_channels: ``c``.
@@ -24,7 +30,8 @@ class ActNorm(LinearTransform, DataInitialized):
             with a large finite scale instead of NaN.
 
     Shapes:
-        inputs and outputs ``(B, c, h, w)``, any ``h`` and ``w``; ``logabsdet`` ``(B,)``.
+        inputs and outputs ``(B, c)`` or ``(B, c, ...)``, such as ``(B, c, h, w)``; ``logabsdet`` ``(B,)``; parameters
+        ``log_scale`` and ``bias`` ``(c,)``. State dicts of nflows' ``ActNorm`` load: its ``shift`` is ``e^s b``.
 
     Raises:
         ValueError, TypeError: for a bad ``num_channels`` or ``min_std``, or inputs with other channels.
@@ -47,16 +54,28 @@ class ActNorm(LinearTransform, DataInitialized):
         self.min_std = min_std
         self.log_scale = nn.Parameter(torch.zeros(num_channels))
         self.bias = nn.Parameter(torch.zeros(num_channels))
+        self._started = False  # no buffer: forward would wait for a device to read it
 
     @torch.no_grad()
     def initialize(self, inputs: Tensor) -> None:
-        """Set scale and shift so that ``inputs`` leave with mean 0 and standard deviation 1 in each channel."""
+        """Set scale and shift so that ``inputs`` leave with mean 0 and standard deviation 1 in each channel.
+
+        A second call warns: it replaces what has been learned. ValueError for inputs without a value, or with one that
+        is not finite.
+        """
         self.check_inputs(inputs)
         if not inputs.numel():
             raise ValueError(f"inputs must hold at least one value, got shape {tuple(inputs.shape)}")
-        std, mean = torch.std_mean(inputs, dim=(0, 2, 3), correction=0)
+        values = small.wide(inputs.transpose(0, 1).flatten(1))
+        broken = (~values.isfinite().all(1)).nonzero().flatten().tolist()
+        if broken:
+            raise ValueError(f"inputs must be finite to start from them, got nan or inf in channels {broken}")
+        if self._started:
+            warn("ActNorm has been started or loaded before; its scale and shift are set anew", stacklevel=2)
+        std, mean = torch.std_mean(values, 1, correction=0)
         self.bias.copy_(-mean)
         self.log_scale.copy_(-std.clamp_min(self.min_std).log())
+        self._started = True
 
     @torch.no_grad()
     def initialize_inverse(self, inputs: Tensor) -> None:
@@ -65,23 +84,54 @@ class ActNorm(LinearTransform, DataInitialized):
         self.log_scale.neg_()
         self.bias.mul_(-(-self.log_scale).exp())
 
+    @property
+    def shift(self) -> Tensor:
+        """``e^s b``, what nflows' ``ActNorm`` calls so."""
+        return self.log_scale.exp() * self.bias
+
     def extra_repr(self) -> str:
         """Show the arguments in ``print``."""
         return f"num_channels={self.num_channels}"
 
     def check_inputs(self, inputs: Tensor) -> None:
         """Refuse inputs with other channels."""
-        check_channel_inputs(inputs, self.num_channels)
+        check_channels(inputs, self.num_channels)
 
     def map_forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """``y = e^s (x + b)``: the shift first, as ``e^s x + e^s b`` cancels where the mean exceeds the deviation."""
-        outputs = (inputs + self.bias.view(-1, 1, 1)) * self.log_scale.exp().view(-1, 1, 1)
+        outputs = (inputs + _along_channels(self.bias, inputs)) * _along_channels(self.log_scale.exp(), inputs)
+        if self.training and not self._started and outputs.requires_grad and is_plain(outputs):
+            outputs.register_hook(self._warn_once)
         return outputs, self._logabsdet(inputs)
 
     def map_inverse(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """``x = e^-s y - b``."""
-        outputs = inputs * (-self.log_scale).exp().view(-1, 1, 1) - self.bias.view(-1, 1, 1)
+        outputs = inputs * _along_channels((-self.log_scale).exp(), inputs) - _along_channels(self.bias, inputs)
         return outputs, -self._logabsdet(inputs)
 
     def _logabsdet(self, inputs: Tensor) -> Tensor:
-        return inputs.shape[2] * inputs.shape[3] * self.log_scale.sum()
+        return inputs.shape[2:].numel() * self.log_scale.sum()
+
+    def _warn_once(self, gradient: Tensor) -> None:
+        """Called in the backward pass of a layer that has not been started."""
+        by_hand = self.log_scale.any() or self.bias.any()
+        if not (self._started or by_hand):
+            warn(
+                "ActNorm is trained without a start from data; call nflows_woodbury.initialize(model, inputs) first "
+                "(or .initialize of an ImageFlow), or load a state dict",
+                stacklevel=2,
+            )
+        self._started = True
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        log_scale, shift = (state_dict.get(prefix + name) for name in ("log_scale", "shift"))
+        self._started = log_scale is not None
+        if log_scale is not None and shift is not None:  # from nflows
+            self._started = bool(state_dict.pop(prefix + "initialized", True))
+            state_dict[prefix + "bias"] = state_dict.pop(prefix + "shift") * (-log_scale).exp()
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _along_channels(values: Tensor, inputs: Tensor) -> Tensor:
+    """(c,) as (c, 1, ...), so that it broadcasts with ``inputs``."""
+    return values.view(-1, *[1] * (inputs.dim() - 2))
