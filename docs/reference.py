@@ -17,7 +17,7 @@ from nflows_woodbury.cli.main import COMMANDS, main
 
 #: the command line has a page of its own, readers are in data.opening
 INTERNAL = {
-    *("checks", "cli", "files", "optional", "precision", "batches", "run", "environment", "signals"),
+    *("checks", "cli", "files", "optional", "precision", "batches", "run", "environment", "signals", "constructors"),
     *("arrays", "cache", "cifar10", "decoding", "folder", "huggingface", "imagenet"),
 }
 ALIASES = {"Factors", "Part", "Shape", "Start"}  # names of types, which the index explains
@@ -58,6 +58,8 @@ Shapes are written as in ``(B, c, h, w)``: batch, channels, height, width. These
 
 .. py:module:: nflows_woodbury
 .. py:module:: nflows_woodbury.transforms
+.. py:module:: nflows_woodbury.normflows
+.. py:module:: nflows_woodbury.config
 .. py:currentmodule:: None
 
 .. py:data:: Shape

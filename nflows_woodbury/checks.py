@@ -14,14 +14,17 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "check_axes",
     "check_channel_inputs",
     "check_channels",
     "check_class_numbers",
+    "check_floating",
     "check_image_inputs",
     "check_image_shape",
     "check_layer_dtype",
     "check_natural_int",
     "check_natural_number",
+    "check_odd_int",
     "check_one_of",
     "check_positive_int",
     "check_uint8_images",
@@ -35,6 +38,14 @@ def check_positive_int(name: str, value: object) -> int:
     if value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value}")
     return int(value)
+
+
+def check_odd_int(name: str, value: object) -> int:
+    """Return ``value`` as an ``int``, the side of a window that has a centre; ValueError for even ones or below 1."""
+    number = check_positive_int(name, value)
+    if number % 2 == 0:
+        raise ValueError(f"{name} must be odd, so that the window has a centre; got {value}")
+    return number
 
 
 def check_natural_int(name: str, value: object) -> int:
@@ -64,6 +75,16 @@ def check_image_shape(shape: object, name: str = "shape") -> tuple[int, int, int
         raise ValueError(f"{name} must be (channels, height, width), got {tuple(shape)}")
     channels, height, width = (check_positive_int(f"{name}[{i}]", size) for i, size in enumerate(shape))
     return channels, height, width
+
+
+def check_axes(axes: object, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return ``axes`` as a tuple of consecutive axes of ``shape`` in rising order."""
+    if not isinstance(axes, Sequence):
+        raise TypeError(f"axes must be a sequence of consecutive axes, got {axes!r}")
+    groups = [tuple(range(i, j)) for j in range(1, len(shape) + 1) for i in range(j)]
+    if tuple(axes) not in groups:
+        raise ValueError(f"axes must be consecutive axes of shape {shape} in rising order, got {tuple(axes)}")
+    return tuple(axes)
 
 
 def check_one_of(name: str, value: object, choices: Collection[str]) -> str:
@@ -102,7 +123,7 @@ def check_channels(inputs: torch.Tensor, num_channels: int) -> None:
 
 def check_channel_inputs(inputs: torch.Tensor, num_channels: int) -> None:
     """Check that ``inputs`` are floating point of shape (B, num_channels, h, w), any h and w."""
-    _floating(inputs)
+    check_floating(inputs)
     if inputs.dim() != 4:
         raise ValueError(
             f"inputs must have shape (B, {num_channels}, h, w), got {tuple(inputs.shape)}; vectors are images of one "
@@ -117,7 +138,7 @@ def check_channel_inputs(inputs: torch.Tensor, num_channels: int) -> None:
 
 def check_image_inputs(inputs: torch.Tensor, shape: tuple[int, ...]) -> None:
     """Check that ``inputs`` are floating point of shape (B, *shape)."""
-    _floating(inputs)
+    check_floating(inputs)
     if tuple(inputs.shape[1:]) != shape:
         expected = ", ".join(map(str, ("B", *shape)))
         raise ValueError(f"inputs must have shape ({expected}), got {tuple(inputs.shape)}")
@@ -163,7 +184,8 @@ def _is_vmapped(tensor: torch.Tensor) -> bool:
     return torch._C._functorch.is_batchedtensor(tensor)
 
 
-def _floating(inputs: torch.Tensor) -> None:
+def check_floating(inputs: torch.Tensor) -> None:
+    """Check that ``inputs`` are a floating point tensor."""
     import torch
 
     if not isinstance(inputs, torch.Tensor) or not inputs.is_floating_point():

@@ -174,6 +174,7 @@ def image_flow(
     dequantize: Transform | None = None,
     context_features: int | None = None,
     embedding_net: nn.Module | None = None,
+    squeeze: Callable[[], Transform] = Squeeze,
     reversible: bool = False,
 ) -> ImageFlow:
     """Put a multiscale image flow together from parts.
@@ -194,6 +195,7 @@ def image_flow(
         context_features: features of the (embedded) context that the learned priors take; couplings get theirs by
             ``partial(AffineCoupling, ..., context_features=...)``. None makes the priors ignore context.
         embedding_net: see :class:`ImageFlow`.
+        squeeze: what a level begins with, ``() -> Transform``, :class:`Squeeze` or :class:`HaarSqueeze`.
         reversible: make each level a :class:`Reversible` chain, whose training memory does not grow with ``steps``. The
             same model, with the same state dict.
 
@@ -228,7 +230,7 @@ def image_flow(
     for level in range(levels):
         channels, height, width = 4 * channels, height // 2, width // 2
         level_shape = channels, height, width
-        chain: list[Transform] = [Squeeze()]
+        chain: list[Transform] = [squeeze()]
         for _ in range(steps):
             chain.append(Chain([ActNorm(channels), mixings[level](level_shape), couplings[level](level_shape)]))
         prior = TopPrior if level == levels - 1 else SplitPrior

@@ -95,7 +95,7 @@ BAD = [
     (lambda: LowRankTransform(SHAPE, (2, 3), 1), ValueError, r"axes must be consecutive"),
     (lambda: LowRankTransform(SHAPE, (), 1), ValueError, r"axes must be consecutive"),
     (lambda: LowRankTransform(SHAPE, (-1,), 1), ValueError, r"axes must be consecutive"),
-    (lambda: InvertibleConv1x1(SHAPE, "lu"), ValueError, "parametrization must be one of dense, plu; got 'lu'"),
+    (lambda: InvertibleConv1x1(SHAPE, "lu"), ValueError, "parametrization must be one of dense, exp, plu, qr; got 'lu'"),
     (lambda: ActNorm(0), ValueError, "num_channels must be a positive integer, got 0"),
     (lambda: ActNorm(SHAPE), TypeError, "num_channels must be a positive integer"),
     (lambda: ActNorm(3, min_std=0), ValueError, "min_std must be positive, got 0"),

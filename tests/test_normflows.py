@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import pickle
 import subprocess
@@ -19,7 +20,11 @@ from nflows_woodbury.normflows import NflowsAdapter, NormflowsAdapter, WoodburyG
 
 SHAPE = (4, 6, 6)
 FLOWS = {
+    "Butterfly": {},
+    "CirculantDiagonal": {"num_circulants": 2},
     "EmergingConv": {},
+    "ExponentialConv": {"kernel_size": 5},
+    "FInCConv": {"kernel_size": 2},
     "InvertibleConv1x1": {"parametrization": "plu"},
     "MEWoodbury": {"ranks": (2, 3, 3)},
     "MaCow": {"hidden_channels": 8},
@@ -77,7 +82,7 @@ def test_normflows_own_checks(name: str, context_features: int | None) -> None:
 def test_named_classes_are_classes_like_any_other(name: str) -> None:
     flow_class = getattr(ours, name)
     assert flow_class.__name__ == name
-    assert flow_class.__module__ == ours.__name__
+    assert getattr(importlib.import_module(flow_class.__module__), name) is flow_class
     assert flow_class.__doc__
     assert issubclass(flow_class, nf.flows.Flow)
     expected = FLOWS[name].keys() | {"shape"}

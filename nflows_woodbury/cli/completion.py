@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator
 
-from nflows_woodbury.config import COUPLINGS, DEQUANTIZERS, MIXINGS, START_NAMES
+from nflows_woodbury.config import COUPLINGS, DEQUANTIZERS, MIXINGS, SQUEEZES, START_NAMES
 from nflows_woodbury.train.config import PRECISIONS, SCHEDULES
 from nflows_woodbury.train.presets import PRESETS
 
@@ -17,6 +17,7 @@ _NAMES: dict[str, Iterable[str]] = {
     "mixing": MIXINGS,
     "coupling": COUPLINGS,
     "dequantize": DEQUANTIZERS,
+    "squeeze": SQUEEZES,
     "start": ("default", *START_NAMES),
     "schedule": SCHEDULES,
     "precision": PRECISIONS,

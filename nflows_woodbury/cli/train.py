@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nflows_woodbury.cli.flags import Command, add_name, add_number
-from nflows_woodbury.config import COUPLINGS, DEQUANTIZERS, LOW_RANK, MIXINGS, START_NAMES, FlowConfig, paper_ranks
+from nflows_woodbury.config import (
+    COUPLINGS,
+    DEQUANTIZERS,
+    MIXINGS,
+    SQUEEZES,
+    START_NAMES,
+    FlowConfig,
+    has_ranks,
+    paper_ranks,
+)
 from nflows_woodbury.train.config import PRECISIONS, SCHEDULES, Running, TrainingConfig
 from nflows_woodbury.train.presets import with_changes
 
@@ -32,7 +41,7 @@ def add_flags(command: argparse.ArgumentParser) -> None:
 
 def _add_model(group: Any) -> None:
     flow = FlowConfig()
-    add_name(group, "--mixing", flow.mixing, ", ".join(MIXINGS))
+    add_name(group, "--mixing", flow.mixing, ", ".join(MIXINGS) + ", or several in order, as in emerging+woodbury")
     add_name(group, "--coupling", flow.coupling, ", ".join(COUPLINGS))
     add_number(group, "--levels", flow.levels, "levels; the image's sides are divisible by 2^levels")
     add_number(group, "--steps", flow.steps, "flow steps per level: ActNorm, mixing, coupling")
@@ -45,6 +54,7 @@ def _add_model(group: Any) -> None:
     add_name(group, "--start", flow.start, f"of a Woodbury mixing's factors: default, {', '.join(START_NAMES)}")
     add_number(group, "--bits", flow.bits, "bits kept of each pixel")
     add_name(group, "--dequantize", flow.dequantize, ", ".join(DEQUANTIZERS))
+    add_name(group, "--squeeze", flow.squeeze, ", ".join(SQUEEZES))
     group.add_argument("--conditional", action="store_true", help="condition on the classes of the data")
 
 
@@ -139,7 +149,7 @@ def _resume(given: dict[str, Any], running: Running) -> None:
 def _values(saved: SavedRun) -> dict[str, Any]:
     """What the flags of a run would be if all were given."""
     flow = saved.flow
-    channels, pixels = paper_ranks(flow.levels) if flow.mixing in LOW_RANK else (None, None)
+    channels, pixels = paper_ranks(flow.levels) if has_ranks(flow.mixing) else (None, None)
     return {
         **flow.to_dict(),
         **saved.training.to_dict(),

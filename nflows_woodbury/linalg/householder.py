@@ -31,8 +31,6 @@ def reflections(vectors: Tensor) -> Tensor:
     True
     """
     identity = torch.eye(vectors.shape[0], dtype=vectors.dtype, device=vectors.device)
-    if not vectors.shape[1]:
-        return identity
     gram = vectors.mT @ vectors
     T_inverse = gram.triu(1) + (gram.diagonal() / 2).diag()
     return identity - vectors @ torch.linalg.solve_triangular(T_inverse, vectors.mT, upper=True)

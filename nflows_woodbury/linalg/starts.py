@@ -1,4 +1,4 @@
-r"""How the factors of :math:`I_n + U V` begin: functions ``(n, d) -> (U, V)``, drawn from torch's global generator.
+r"""How the factors of :math:`I_n + U V`, and square matrices, begin: drawn from torch's global generator.
 
 >>> U, V = STARTS["reflection"](12, 4)
 >>> U.shape, V.shape
@@ -15,7 +15,16 @@ from torch import Tensor
 
 from nflows_woodbury.checks import check_one_of
 
-__all__ = ["STARTS", "Start", "cancelling_start", "paper_start", "reflection_start", "start_factors"]
+__all__ = [
+    "SQUARE_STARTS",
+    "STARTS",
+    "Start",
+    "cancelling_start",
+    "paper_start",
+    "reflection_start",
+    "start_factors",
+    "start_matrices",
+]
 
 #: a name in :data:`STARTS`, or a function ``(n, d) -> (U, V)``
 Start = str | Callable[[int, int], tuple[Tensor, Tensor]]
@@ -74,8 +83,8 @@ def cancelling_start(n: int, d: int, scale: float = 0.3) -> tuple[Tensor, Tensor
     return _pad(torch.cat([Q, Q], 1), torch.cat([Q.mT, -Q.mT]), d)
 
 
-def _orthonormal(n: int, columns: int) -> Tensor:
-    return torch.linalg.qr(torch.randn(n, columns)).Q
+def _orthonormal(n: int, columns: int, *batch: int) -> Tensor:
+    return torch.linalg.qr(torch.randn(*batch, n, columns)).Q
 
 
 def _pad(U: Tensor, V: Tensor, d: int) -> tuple[Tensor, Tensor]:
@@ -91,3 +100,27 @@ STARTS: dict[str, Callable[[int, int], tuple[Tensor, Tensor]]] = {
     "cancelling": cancelling_start,
     "cancelling-unit": partial(cancelling_start, scale=1.0),
 }
+
+
+def start_matrices(start: str, n: int, *batch: int) -> Tensor:
+    """Orthogonal matrices of a start in :data:`SQUARE_STARTS`, (*batch, n, n); ValueError for an unknown name.
+
+    >>> start_matrices("identity", 2)
+    tensor([[1., 0.],
+            [0., 1.]])
+    >>> start_matrices("rotation", 3, 5).shape
+    torch.Size([5, 3, 3])
+    """
+    return SQUARE_STARTS[check_one_of("init", start, SQUARE_STARTS)](n, batch)
+
+
+def _rotations(n: int, batch: tuple[int, ...]) -> Tensor:
+    return _orthonormal(n, n, *batch)
+
+
+def _identities(n: int, batch: tuple[int, ...]) -> Tensor:
+    return torch.eye(n).repeat(*batch, 1, 1)
+
+
+#: name -> start of square matrices: random rotations (or reflections), or the identity
+SQUARE_STARTS: dict[str, Callable[[int, tuple[int, ...]], Tensor]] = {"rotation": _rotations, "identity": _identities}

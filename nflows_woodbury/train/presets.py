@@ -15,7 +15,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from nflows_woodbury.checks import check_one_of
-from nflows_woodbury.config import LOW_RANK, FlowConfig, paper_ranks
+from nflows_woodbury.config import FlowConfig, has_ranks, paper_ranks
 from nflows_woodbury.train.config import TrainingConfig
 
 __all__ = ["PRESETS", "Setting", "describe", "overview", "preset"]
@@ -140,7 +140,7 @@ def preset(name: str) -> dict[str, Setting]:
     settings |= _DATA_SETS[data] | _TRAINING
     mixing, coupling = _STEPS[step]
     settings |= _paper(mixing=mixing, coupling=coupling)
-    if mixing in LOW_RANK:
+    if has_ranks(mixing):
         settings |= _ranks(data, mixing, settings["levels"].value)
     if coupling in _WIDTHS:
         settings |= _width(coupling, settings)
@@ -173,7 +173,7 @@ def _width(coupling: str, settings: dict[str, Setting]) -> dict[str, Setting]:
 def with_changes(name: str, changes: dict[str, Any]) -> dict[str, Any]:
     """The values of a preset with some changed; another mixing leaves out what belongs to the preset's own."""
     values = {key: setting.value for key, setting in preset(name).items()} | changes
-    if values["mixing"] not in LOW_RANK:
+    if not has_ranks(values["mixing"]):
         values = {key: value for key, value in values.items() if key in changes or key not in _OF_LOW_RANK}
     return values
 

@@ -1,11 +1,15 @@
 """Invertible layers, each an nflows ``Transform`` (forward: data to noise)."""
 
 from nflows_woodbury.transforms.actnorm import ActNorm
+from nflows_woodbury.transforms.butterfly import Butterfly, ButterflyTransform
 from nflows_woodbury.transforms.chain import Chain
+from nflows_woodbury.transforms.circulant import CirculantDiagonal
 from nflows_woodbury.transforms.conv1x1 import InvertibleConv1x1
 from nflows_woodbury.transforms.coupling import AdditiveCoupling, AffineCoupling
 from nflows_woodbury.transforms.dequantize import UniformDequantize
 from nflows_woodbury.transforms.emerging import AutoregressiveConvolution, EmergingConvolution
+from nflows_woodbury.transforms.exponential import ConvolutionExponential
+from nflows_woodbury.transforms.finc import FInCConvolution
 from nflows_woodbury.transforms.initialization import initialize
 from nflows_woodbury.transforms.macow import MaCowUnit, MaskedConvCoupling
 from nflows_woodbury.transforms.multiscale import Multiscale
@@ -13,7 +17,7 @@ from nflows_woodbury.transforms.periodic import PeriodicConvolution
 from nflows_woodbury.transforms.prior import SplitPrior, TopPrior
 from nflows_woodbury.transforms.reversible import Reversible
 from nflows_woodbury.transforms.spline import SplineCoupling
-from nflows_woodbury.transforms.squeeze import Squeeze
+from nflows_woodbury.transforms.squeeze import HaarSqueeze, Squeeze
 from nflows_woodbury.transforms.variational import VariationalDequantize
 from nflows_woodbury.transforms.woodbury import LowRankChain, LowRankTransform, MEWoodburyTransform, WoodburyTransform
 
@@ -22,8 +26,14 @@ __all__ = [
     "AdditiveCoupling",
     "AffineCoupling",
     "AutoregressiveConvolution",
+    "Butterfly",
+    "ButterflyTransform",
     "Chain",
+    "CirculantDiagonal",
+    "ConvolutionExponential",
     "EmergingConvolution",
+    "FInCConvolution",
+    "HaarSqueeze",
     "InvertibleConv1x1",
     "LowRankChain",
     "LowRankTransform",

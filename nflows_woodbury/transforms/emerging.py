@@ -7,7 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import check_channel_inputs, check_image_shape, check_one_of, check_positive_int
+from nflows_woodbury.checks import (
+    check_channel_inputs,
+    check_image_shape,
+    check_odd_int,
+    check_one_of,
+    check_positive_int,
+)
 from nflows_woodbury.linalg import triangular_conv
 from nflows_woodbury.transforms.base import LinearTransform
 from nflows_woodbury.transforms.chain import Chain
@@ -109,17 +115,18 @@ class EmergingConvolution(Chain):
     .. math:: y = K_2 * (K_1 * W x), \qquad \log|\det J| = h w\, (\log|\det W| + \sum_c s_{1c} + \sum_c s_{2c})
 
     Forward and inverse cost ``O(d^2 c^2 h w)`` per image; the inverse takes ``2 (h + w - 1)`` sequential steps. It
-    starts near the random rotation of its 1x1 convolution.
+    starts near its 1x1 convolution.
 
     Args:
         shape: ``(c, h, w)``; only ``c`` matters, any ``h`` and ``w`` are accepted when called.
         kernel_size: ``d``, odd.
+        init: of the 1x1 convolution, ``"rotation"`` or ``"identity"``.
 
     Shapes:
         inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``.
 
     Raises:
-        ValueError, TypeError: for a bad shape, an even kernel size or inputs with other channels.
+        ValueError, TypeError: for a bad shape or start, an even kernel size or inputs with other channels.
 
     Reference: Hoogeboom, van den Berg and Welling, Emerging Convolutions for Generative Normalizing Flows, ICML 2019.
     The published diagonal is free and can vanish; here it cannot, see :class:`AutoregressiveConvolution`.
@@ -131,13 +138,10 @@ class EmergingConvolution(Chain):
     (True, torch.Size([4]))
     """
 
-    def __init__(self, shape: Sequence[int], kernel_size: int = 3) -> None:
-        kernel_size = check_positive_int("kernel_size", kernel_size)
-        if kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd, so that the window has a centre; got {kernel_size}")
-        side = (kernel_size + 1) // 2
+    def __init__(self, shape: Sequence[int], kernel_size: int = 3, init: str = "rotation") -> None:
+        side = (check_odd_int("kernel_size", kernel_size) + 1) // 2
         facing = [AutoregressiveConvolution(shape, side, corner) for corner in ("upper left", "lower right")]
-        super().__init__([InvertibleConv1x1(shape), *facing])
+        super().__init__([InvertibleConv1x1(shape, init=init), *facing])
 
 
 def _pixels(inputs: Tensor) -> int:

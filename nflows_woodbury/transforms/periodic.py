@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from nflows_woodbury.checks import check_channel_inputs, check_image_shape, check_positive_int
 from nflows_woodbury.linalg import small
 from nflows_woodbury.linalg.modes import is_traced
+from nflows_woodbury.linalg.starts import start_matrices
 from nflows_woodbury.transforms.base import LinearTransform
 
 __all__ = ["PeriodicConvolution"]
@@ -33,19 +34,20 @@ class PeriodicConvolution(LinearTransform):
     The inverse solves with the same matrices. Forward and inverse cost ``O(c h w log(h w) + c^2 h w)`` per image, and
     the matrices with their determinants ``O(c^2 h w log(h w) + c^3 h w)`` once per call.
 
-    It starts as a random rotation at the centre tap, plus small random taps. As in a dense 1x1 convolution, the
-    log-det alone keeps it from becoming singular.
+    It starts as a random rotation or the identity at the centre tap, plus small random taps. As in a dense 1x1
+    convolution, the log-det alone keeps it from becoming singular.
 
     Args:
         shape: ``(c, h, w)``; when called, any ``h`` and ``w`` that the kernel fits into are accepted.
         kernel_size: ``d``, at most ``h`` and ``w``.
+        init: of the centre tap, ``"rotation"`` or ``"identity"``.
 
     Shapes:
         inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``; parameter ``weight`` ``(c, c, d, d)``.
 
     Raises:
-        ValueError, TypeError: for a bad shape or kernel size, a kernel larger than the image, or inputs with other
-            channels.
+        ValueError, TypeError: for a bad shape, kernel size or start, a kernel larger than the image, or inputs with
+            other channels.
 
     Reference: Hoogeboom, van den Berg and Welling, Emerging Convolutions for Generative Normalizing Flows, ICML 2019.
 
@@ -56,14 +58,14 @@ class PeriodicConvolution(LinearTransform):
     (True, torch.Size([4]))
     """
 
-    def __init__(self, shape: Sequence[int], kernel_size: int = 3) -> None:
+    def __init__(self, shape: Sequence[int], kernel_size: int = 3, init: str = "rotation") -> None:
         super().__init__()
         self.num_channels, height, width = check_image_shape(shape)
         self.kernel_size = check_positive_int("kernel_size", kernel_size)
         self._fits("shape", height, width)
         c, d = self.num_channels, self.kernel_size
         weight = 0.1 / (c * d * d) ** 0.5 * torch.randn(c, c, d, d)
-        weight[:, :, d // 2, d // 2] += torch.linalg.qr(torch.randn(c, c)).Q
+        weight[:, :, d // 2, d // 2] += start_matrices(init, c)
         self.weight = nn.Parameter(weight)
 
     def extra_repr(self) -> str:

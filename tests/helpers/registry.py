@@ -99,14 +99,14 @@ def is_linear(transform: Transform) -> bool:
     """Whether a transform is a linear layer, or a chain of such."""
     if isinstance(transform, transforms.Chain):
         return all(map(is_linear, transform))
-    return isinstance(transform, LinearTransform | transforms.Squeeze)
+    return isinstance(transform, LinearTransform | transforms.Squeeze | transforms.HaarSqueeze)
 
 
 def move(module: Any, spread: float) -> Any:
     """Add noise to all parameters, of standard deviation ``spread`` over the root of the fan-in."""
     with torch.no_grad():
         for parameter in module.parameters():
-            fan_in = parameter[0].numel() if parameter.dim() > 1 else 4
+            fan_in = parameter[0].numel() if parameter.dim() > 1 and parameter.numel() else 4
             parameter += spread / fan_in**0.5 * torch.randn(parameter.shape)
     return module
 
@@ -137,14 +137,20 @@ class Layer(NamedTuple):
     conditional: bool = False  # takes context
 
 
-def _mixing(name: str) -> Layer:
-    starts = {"init": ["default", *STARTS]} if name in LOW_RANK else {}
+#: settings of mixings beside their ranks
+SETTINGS: dict[str, Settings] = {
+    **{name: {"init": ["default", *STARTS]} for name in LOW_RANK},
+    "circulant": {"num_circulants": [1, 3], "init": ["rotation", "identity"]},
+    "butterfly": {"groups": [((0,), (1, 2)), ((0,), (1,), (2,))]},
+}
 
+
+def _mixing(name: str) -> Layer:
     def make(case: Case) -> Transform:
         settings = {key: value for key, value in case.settings.items() if value != "default"}
         return partial(MIXINGS[name](*case.ranks), **settings)(case.shape)
 
-    return Layer(make, starts)
+    return Layer(make, SETTINGS.get(name, {}))
 
 
 def _plain(constructor: Callable[..., Transform], shapes: Sequence[Shape] = SHAPES, **choices: Sequence[Any]) -> Layer:
@@ -219,6 +225,16 @@ LAYERS: dict[str, Layer] = {
     "autoregressive": _plain(transforms.AutoregressiveConvolution, kernel_size=[2, 1, 3], corner=[*CORNERS]),
     "emerging-window": _plain(transforms.EmergingConvolution, [(2, 5, 6)], kernel_size=[1, 5]),
     "periodic-window": _plain(transforms.PeriodicConvolution, [(2, 5, 6)], kernel_size=[1, 2, 4, 5]),
+    "exponential-kernel": _plain(
+        transforms.ConvolutionExponential, [(3, 2, 4)], kernel_size=[5, 1], max_norm=[3.0, 0.1]
+    ),
+    "butterfly-axes": _plain(transforms.Butterfly, [(4, 3, 5)], axes=AXES, init=["rotation", "identity"]),
+    "finc-corners": _plain(
+        transforms.FInCConvolution,
+        [(5, 3, 4), (2, 3, 1)],
+        kernel_size=[2, 1, 3],
+        corners=[tuple(CORNERS), ("lower left",)],
+    ),
     "masked-conv": _conditional(
         transforms.MaskedConvCoupling, HIDDEN, kernel_size=[(2, 3), (1, 1), (3, 5)], direction=[*DIRECTIONS]
     ),
@@ -226,6 +242,7 @@ LAYERS: dict[str, Layer] = {
     "spline-bins": _conditional(transforms.SplineCoupling, HIDDEN, num_bins=[8, 2, 3], tail_bound=[3.0, 0.5]),
     "actnorm": Layer(lambda case: transforms.ActNorm(case.shape[0])),
     "squeeze": Layer(_squeeze, {"factor": [2, 1, 3]}, [(2, 6, 6), (3, 4, 6)]),
+    "squeeze-haar": Layer(lambda case: _called([transforms.HaarSqueeze()], case.shape)[0], {}, [(3, 4, 6), (1, 2, 2)]),
     "split-prior": _conditional(transforms.SplitPrior),
     "top-prior": _conditional(transforms.TopPrior),
     "chain": Layer(partial(_chain, transforms.Chain), {}, COUPLING_SHAPES, conditional=True),
@@ -279,5 +296,11 @@ def rank_cases() -> Iterator[Case]:
         yield Case("low-rank-chain", shape, {"groups": PATTERNS[shape]}, (3, 3))
 
 
-CASES = [*(case for name in LAYERS for case in cases_of(name) if fits(case)), *rank_cases()]
+def large_cases() -> Iterator[Case]:
+    """Sizes from which on a layer multiplies in another way."""
+    yield Case("circulant", (257, 1, 1))
+    yield Case("butterfly-axes", (1, 16, 16), {"axes": (1, 2)})
+
+
+CASES = [*(case for name in LAYERS for case in cases_of(name) if fits(case)), *rank_cases(), *large_cases()]
 QUICK = [next(case for case in CASES if case.name == name) for name in LAYERS]

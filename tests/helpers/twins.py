@@ -15,12 +15,18 @@ from torch.nn import functional as F
 from nflows_woodbury import (
     ActNorm,
     AutoregressiveConvolution,
+    Butterfly,
     Chain,
+    CirculantDiagonal,
+    ConvolutionExponential,
+    FInCConvolution,
+    HaarSqueeze,
     InvertibleConv1x1,
     LowRankTransform,
     PeriodicConvolution,
     Squeeze,
 )
+from nflows_woodbury.transforms.conv1x1 import PARAMETRIZATIONS
 
 Shape = tuple[int, ...]
 
@@ -55,8 +61,89 @@ def low_rank(layer: LowRankTransform, shape: Shape) -> Tensor:
 
 
 def conv1x1(layer: InvertibleConv1x1, shape: Shape) -> Tensor:
-    weight, _ = layer.matrix()
-    return kronecker(weight, eye(shape[1] * shape[2]))
+    name = next(name for name, kind in PARAMETRIZATIONS.items() if type(layer.matrix) is kind)
+    return kronecker(MATRICES[name](layer.matrix), eye(shape[1] * shape[2]))
+
+
+def plu(matrix: Any) -> Tensor:
+    lower = triangle(matrix.lower) + eye(len(matrix.sign))
+    return matrix.permutation @ lower @ scaled_upper(matrix)
+
+
+def qr(matrix: Any) -> Tensor:
+    """The reflections one after the other; each vector has a 1 in its first place, and zeros before."""
+    vectors, Q = triangle(matrix.vectors) + eye(len(matrix.sign)), eye(len(matrix.sign))
+    for v in vectors[:, :-1].unbind(1):
+        Q = Q - 2 * torch.outer(Q @ v, v) / v.dot(v)
+    return Q @ scaled_upper(matrix)
+
+
+def scaled_upper(matrix: Any) -> Tensor:
+    return (matrix.sign * matrix.log_scale.exp()).diag() + triangle(matrix.upper).mT
+
+
+def triangle(entries: Tensor) -> Tensor:
+    """Entries below a diagonal, row by row, and zeros elsewhere; of no entries, one zero."""
+    rows, row, size = [], 0, round((0.25 + 2 * len(entries)) ** 0.5 + 0.5)
+    for i in range(size):
+        rows.append(F.pad(entries[row : row + i], (0, size - i)))
+        row += i
+    return torch.stack(rows)
+
+
+#: parametrization -> the matrix of a 1x1 convolution
+MATRICES: dict[str, Callable[[Any], Tensor]] = {
+    "dense": lambda matrix: matrix.weight,
+    "plu": plu,
+    "qr": qr,
+    "exp": lambda matrix: torch.linalg.matrix_exp(matrix.weight),
+}
+
+
+def circulant_diagonal(layer: CirculantDiagonal, shape: Shape) -> Tensor:
+    """Circulants from their first columns, which are sums of cosines."""
+    n = shape[0]
+    diagonals = (layer.diagonal_sign * layer.log_scale.exp()).unbind()
+    matrix, entries = diagonals[0].diag(), torch.arange(n)
+    for diagonal, modulus, phase, sign in zip(
+        diagonals[1:], layer.log_modulus.exp(), layer.phase, layer.real_sign, strict=True
+    ):
+        column = modulus[0] * sign[0] * torch.ones(n, dtype=torch.float64)
+        for f in range(1, (n + 1) // 2):
+            column = column + 2 * modulus[f] * (2 * torch.pi * f * entries.double() / n + phase[f - 1]).cos()
+        if n % 2 == 0:
+            column = column + modulus[n // 2] * sign[1] * (-1.0) ** entries.double()
+        matrix = matrix @ (column / n)[(entries[:, None] - entries) % n] @ diagonal.diag()
+    return kronecker(matrix, eye(shape[1] * shape[2]))
+
+
+def butterfly(layer: Butterfly, shape: Shape) -> Tensor:
+    """The product of its factors: factor i holds blocks on entries whose numbers differ in one digit."""
+    matrix, stride = eye(layer.size), 1
+    for blocks in layer.blocks:
+        p, entries = blocks.shape[-1], torch.arange(layer.size)
+        digits, others = entries // stride % p, entries // (stride * p) * stride + entries % stride
+        factor = blocks[others[:, None], digits[:, None], digits] * (others[:, None] == others)
+        matrix, stride = factor @ matrix, stride * p
+    before, after = prod(shape[: layer.axes[0]]), prod(shape[layer.axes[-1] + 1 :])
+    return kronecker(eye(before), matrix, eye(after))
+
+
+def exponential(layer: ConvolutionExponential, shape: Shape) -> Tensor:
+    """The exponential of the convolution's matrix, its kernel scaled down to the bound where it exceeds that."""
+    singular = torch.linalg.svdvals(layer.weight.permute(2, 3, 0, 1))
+    bound = singular.pow(8).sum(-1).pow(1 / 8).sum()
+    kernel = layer.weight * (layer.max_norm / bound).clamp(max=1)
+    return torch.linalg.matrix_exp(convolution(kernel, shape, layer.kernel_size // 2, zero_padded))
+
+
+def haar(layer: HaarSqueeze, shape: Shape) -> Tensor:
+    """Sums and differences of neighbours along height and width, those of all channels together."""
+    c, h, w = shape
+    pair = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64) / 2**0.5
+    height, width = (kronecker(eye(size // 2), pair) for size in (h, w))
+    rows = kronecker(eye(c), height, width).view(c, h // 2, 2, w // 2, 2, -1)
+    return rows.permute(2, 4, 0, 1, 3, 5).reshape(prod(shape), -1)
 
 
 def actnorm(layer: ActNorm, shape: Shape) -> Tensor:
@@ -70,12 +157,23 @@ def squeeze(layer: Squeeze, shape: Shape) -> Tensor:
 
 
 def autoregressive(layer: AutoregressiveConvolution, shape: Shape) -> Tensor:
+    return one_cornered(layer.weight, layer.log_scale, layer.corner, shape, layer.corner.startswith("lower"))
+
+
+def finc(layer: FInCConvolution, shape: Shape) -> Tensor:
+    matrices, start = [], 0
+    for corner, size in zip(layer.corners, layer.sizes, strict=True):
+        own = slice(start, start + size)
+        matrices.append(one_cornered(layer.weight[own, :size], layer.log_scale[own], corner, (size, *shape[1:])))
+        start += size
+    return torch.block_diag(*matrices)
+
+
+def one_cornered(weight: Tensor, log_scale: Tensor, corner: str, shape: Shape, upper: bool = False) -> Tensor:
     """A convolution whose full window has one quadrant, and a triangle with a bounded diagonal at the pixel itself."""
-    taps, reach = layer.weight.clone(), layer.kernel_size - 1
-    own = layer.weight[:, :, -1, -1]
-    triangle = own.tril(-1) if layer.corner.startswith("upper") else own.triu(1)
-    taps[:, :, -1, -1] = triangle + layer.log_scale.tanh().exp().diag()
-    axes = [axis for axis, side in [(2, "upper"), (3, "left")] if side not in layer.corner]
+    taps, own, reach = weight.clone(), weight[:, :, -1, -1], weight.shape[-1] - 1
+    taps[:, :, -1, -1] = (own.triu(1) if upper else own.tril(-1)) + log_scale.tanh().exp().diag()
+    axes = [axis for axis, side in [(2, "upper"), (3, "left")] if side not in corner]
     return convolution(F.pad(taps, (0, reach, 0, reach)).flip(axes), shape, reach, zero_padded)
 
 
@@ -109,4 +207,9 @@ TWINS: dict[type[Transform], Callable[[Any, Shape], Tensor]] = {
     Squeeze: squeeze,
     AutoregressiveConvolution: autoregressive,
     PeriodicConvolution: periodic,
+    Butterfly: butterfly,
+    CirculantDiagonal: circulant_diagonal,
+    ConvolutionExponential: exponential,
+    FInCConvolution: finc,
+    HaarSqueeze: haar,
 }

@@ -15,7 +15,6 @@ from laws import at
 from nflows.transforms.base import Transform
 from registry import CASES, PATTERNS, Case, move
 from torch import Tensor
-from torch.nn import functional as F
 from twins import dense, has_twin
 
 from nflows_woodbury import (
@@ -208,12 +207,6 @@ def test_priors_have_the_density_of_the_gaussian_that_they_stand_for(name: str) 
     expected = normal(mean, log_scale.exp()).log_prob(values).flatten(1).sum(1)
     torch.testing.assert_close(normal(0.0, 1.0).log_prob(noise).flatten(1).sum(1) + logabsdet, expected)
     assert torch.equal(outputs[:, : given.shape[1]], given)
-
-
-@pytest.mark.parametrize("factor", [1, 2, 3])
-def test_squeeze_is_that_of_torch(factor: int) -> None:
-    images = torch.randn(2, 3, 2 * factor, 4 * factor)
-    assert torch.equal(Squeeze(factor)(images)[0], F.pixel_unshuffle(images, factor))
 
 
 def test_multiscale_keeps_the_first_half_and_emits_the_second_the_finest_first() -> None:

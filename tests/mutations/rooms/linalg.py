@@ -153,5 +153,8 @@ ROWS = [
         ("reflections in the other order", "gram.triu(1)", "gram.tril(-1)", "upper=True", "upper=False"),
         ("reflections do not see each other", "gram.triu(1) +", "0 * gram.triu(1) +"),
     ),
+    *rows("linalg/starts.py", "test_config.py -k joined",
+        ("identities are reversed", "return torch.eye(n).repeat(", "return torch.eye(n).flip(0).repeat("),
+    ),
 ]
 # fmt: on
