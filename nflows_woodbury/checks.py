@@ -112,7 +112,7 @@ def check_layer_dtype(inputs: torch.Tensor, dtype: torch.dtype) -> None:
 
 def check_channels(inputs: torch.Tensor, num_channels: int) -> None:
     """Check that ``inputs`` are floating point of shape (B, num_channels, ...)."""
-    _floating(inputs)
+    check_floating(inputs)
     if inputs.dim() < 2 or inputs.shape[1] != num_channels:
         alone = inputs.dim() > 0 and inputs.shape[0] == num_channels
         raise ValueError(
