@@ -101,6 +101,21 @@ def test_the_root_of_the_package_is_seen_at_a_glance() -> None:
     assert len([path for path in PACKAGE.iterdir() if path.name != "__pycache__"]) <= 16
 
 
+@each_file
+def test_no_file_is_long(file: Path) -> None:
+    assert len(file.read_text().splitlines()) <= 250
+
+
+@each_file
+def test_no_function_is_long(file: Path) -> None:
+    """At most 40 lines from its ``def`` on, its docstring not counted: documentation may take the room it needs."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            docstring = node.body[0] if ast.get_docstring(node) is not None else None
+            documented = docstring.end_lineno - docstring.lineno + 1 if docstring else 0
+            assert node.end_lineno - node.lineno + 1 - documented <= 40, f"line {node.lineno}: {node.name}"
+
+
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the checkout without ``train`` and ``cli``."""
