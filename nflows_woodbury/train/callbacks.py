@@ -154,7 +154,7 @@ class ProgressBar(pl.Callback):
         """Begin at the step that the run is at."""
         self._bar = tqdm(
             total=trainer.max_steps, initial=trainer.global_step, desc="training", unit="step", file=sys.stderr,
-            dynamic_ncols=True, mininterval=0.5, miniters=1, smoothing=0.1,
+            dynamic_ncols=True, mininterval=0.5 if sys.stderr.isatty() else 2, miniters=1, smoothing=0.1,
         )  # fmt: skip
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
