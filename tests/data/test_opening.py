@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from imagefiles import SHARED, pixels, trained_on, write_image
 
 from nflows_woodbury.data import opening
-from nflows_woodbury.data.opening import open_source
+from nflows_woodbury.data.opening import load_folder, load_hub, open_source
 from nflows_woodbury.data.photos import PhotoSource
 
 
@@ -101,3 +103,28 @@ def test_real_faces_are_resized_once(tmp_path: Path) -> None:
     assert (first.shape, len(first.test)) == ((3, 64, 64), 20)
     assert np.array_equal(trained_on(first).images, trained_on(again).images)
     assert 60 < trained_on(first).images.float().mean() < 200
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "call"),
+    [
+        ("skimage.data", "train", lambda folder: PhotoSource()),
+        ("PIL.Image", "train", lambda folder: load_folder(folder)),
+        ("datasets", "datasets", lambda folder: load_hub("owner/name")),
+    ],
+    ids=["photos", "folder", "hub"],
+)
+def test_missing_extras_say_how_to_get_them(
+    module: str, name: str, call: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "a.png")
+    write_image(tmp_path / "b.png")
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf"{module} is missing: pip install nflows-woodbury\[{name}\]"):
+        call(tmp_path)
+
+
+def test_import_needs_no_extras() -> None:
+    block = "import sys; sys.modules.update(PIL=None, skimage=None, datasets=None)"
+    code = f"{block}; import nflows_woodbury.data, nflows_woodbury.data.opening"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

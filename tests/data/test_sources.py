@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
-from collections.abc import Callable
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from imagefiles import pixels, write_image
+from imagefiles import pixels
 
-from nflows_woodbury.data import photos, sources
+from nflows_woodbury.data import sources
 from nflows_woodbury.data.images import ImageSet
-from nflows_woodbury.data.opening import load_folder, load_hub
 from nflows_woodbury.data.photos import PhotoSource
 from nflows_woodbury.data.sources import ArraySource
-
-PHOTO_SHAPES = {"astronaut": (512, 512), "coffee": (400, 600), "cat": (300, 451), "rocket": (427, 640)}
 
 
 def numbered(count: int, start: int = 0) -> ImageSet:
@@ -130,20 +122,6 @@ def test_training_gives_every_image_once_in_order(batch_size: int) -> None:
     assert [len(part) for part in parts[:-1]] == [batch_size] * (len(parts) - 1)
 
 
-def test_training_of_photos_gives_every_crop(monkeypatch: pytest.MonkeyPatch) -> None:
-    import skimage.data
-
-    images = {name: pixels(20, 60, 3) for name in PHOTO_SHAPES}
-    for name, photo in images.items():
-        monkeypatch.setattr(skimage.data, name, lambda photo=photo: photo)
-    photos = PhotoSource(5)
-    seen = torch.cat([part.images for part in photos.training(1000)])
-    places = [(x, i, j) for x in images.values() for i in range(16) for j in range(41)]
-    assert len(seen) == photos.train_size == len(places)
-    expected = np.stack([photo[i : i + 5, j : j + 5] for photo, i, j in places])
-    assert np.array_equal(seen.movedim(1, 3), expected)
-
-
 def test_training_names_a_wrong_batch_size() -> None:
     with pytest.raises(ValueError, match="batch_size must be a positive integer, got 0"):
         source().training(0)
@@ -238,89 +216,3 @@ def test_training_images_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None
 def test_images_with_other_strides_come_contiguous() -> None:
     images = ImageSet(torch.from_numpy(pixels(20, 4, 4, 3)).movedim(3, 1))
     assert ArraySource(images).batch(0, 4, seed=0).images.is_contiguous()
-
-
-# Photographs
-
-
-@pytest.fixture
-def columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Photos whose first channel marks the right quarter, and whose second is the photo's number."""
-    import skimage.data
-
-    for number, (name, shape) in enumerate(PHOTO_SHAPES.items()):
-        photo = np.zeros((*shape, 3), np.uint8)
-        photo[:, shape[1] * 3 // 4 :, 0] = 255
-        photo[:, :, 1] = number
-        monkeypatch.setattr(skimage.data, name, lambda photo=photo: photo)
-
-
-@pytest.mark.usefixtures("columns")
-def test_train_crops_never_touch_the_right_quarter() -> None:
-    photos = PhotoSource(32)
-    train = torch.cat([photos.batch(step, 500, seed=0).images for step in range(4)])
-    assert (train[:, 0] == 0).all()
-    assert (photos.test.images[:, 0] == 255).all()
-    for images in (train, photos.test.images):
-        seen = images[:, 1].flatten(1).unique(dim=1)
-        assert seen.shape[1] == 1, "a crop lies in one photo"
-        assert seen.unique().tolist() == [0, 1, 2, 3]
-
-
-@pytest.mark.usefixtures("columns")
-def test_crops_are_uniform_over_the_positions_of_all_photos() -> None:
-    photos = PhotoSource(32)
-    numbers = torch.cat([photos.batch(step, 1000, seed=1).images[:, 1, 0, 0] for step in range(10)])
-    positions = [(h - 31) * (w * 3 // 4 - 31) for h, w in PHOTO_SHAPES.values()]
-    expected = torch.tensor(positions) / sum(positions)
-    assert (numbers.long().bincount() / len(numbers) - expected).abs().max() < 0.02
-
-
-def test_every_crop_number_is_one_crop() -> None:
-    panels = [torch.from_numpy(pixels(3, 6, 5)), torch.from_numpy(pixels(3, 4, 7))]
-    places = [(x, i, j) for x in panels for i in range(x.shape[1] - 2) for j in range(x.shape[2] - 2)]
-    expected = [panel[:, row : row + 3, column : column + 3] for panel, row, column in places]
-    crops = photos._crops(panels, (3, 3), np.arange(len(expected)))
-    assert torch.equal(crops.images, torch.stack(expected))
-
-
-def test_photos_have_a_fixed_test_set_and_no_labels() -> None:
-    photos = PhotoSource()
-    assert (photos.name, photos.shape) == ("photos", (3, 32, 32))
-    assert (photos.num_classes, photos.validation) == (None, None)
-    assert photos.test.images.shape == (512, 3, 32, 32)
-    assert photos.test.labels is None
-    assert torch.equal(photos.test.images, PhotoSource(32).test.images)
-    assert PhotoSource(113).batch(0, 2, seed=0).images.shape == (2, 3, 113, 113)
-
-
-def test_photo_size_must_fit() -> None:
-    with pytest.raises(ValueError, match=r"size must be at most 113 .*got 114"):
-        PhotoSource(114)
-    with pytest.raises(TypeError, match="size must be a positive integer"):
-        PhotoSource(8.5)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("module", "name", "call"),
-    [
-        ("skimage.data", "train", lambda folder: PhotoSource()),
-        ("PIL.Image", "train", lambda folder: load_folder(folder)),
-        ("datasets", "datasets", lambda folder: load_hub("owner/name")),
-    ],
-    ids=["photos", "folder", "hub"],
-)
-def test_missing_extras_say_how_to_get_them(
-    module: str, name: str, call: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_image(tmp_path / "a.png")
-    write_image(tmp_path / "b.png")
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=rf"{module} is missing: pip install nflows-woodbury\[{name}\]"):
-        call(tmp_path)
-
-
-def test_import_needs_no_extras() -> None:
-    block = "import sys; sys.modules.update(PIL=None, skimage=None, datasets=None)"
-    code = f"{block}; import nflows_woodbury.data, nflows_woodbury.data.opening"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

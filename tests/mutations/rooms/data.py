@@ -50,7 +50,7 @@ ROWS = [
         ("a run's pictures are data", "    (RUN, is_run),", "    # (RUN, is_run),"),
         ("hidden files are data", 'HIDDEN: name.startswith(".")', 'HIDDEN: name.startswith("..")'),
     ),
-    *rows("data/photos.py", DATA,
+    *rows("data/photos.py", f"data/test_photos.py {DATA}",
         ("photos the same in every step", "default_rng([BATCHES, seed, step])", "default_rng([BATCHES, seed])"),
         ("training crops reach the right quarter",
          "photo[:, :, : photo.shape[2] * 3 // 4]", "photo[:, :, : photo.shape[2] * 3 // 4 + 1]"),
