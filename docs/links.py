@@ -28,6 +28,7 @@ PYTHON = {
     },
     "py:class abc.ABC": "library/abc.html#abc.ABC",
     "py:class contextlib.AbstractContextManager": "library/contextlib.html#contextlib.AbstractContextManager",
+    "py:class types.FrameType": "library/types.html#types.FrameType",
     "py:class pathlib.Path": "library/pathlib.html#pathlib.Path",
     "py:data typing.Any": "library/typing.html#typing.Any",
     "py:data None": "library/constants.html#None",
