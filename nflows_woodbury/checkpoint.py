@@ -74,8 +74,8 @@ def load_flow(path: str | Path, *, averaged: bool = True) -> tuple[ImageFlow, di
         averaged: take the exponential moving average of the weights where the run keeps one, else the last ones.
 
     Returns:
-        The flow in the run's dtype and what the run saved, which is ``flow`` and ``training`` settings, ``steps`` taken,
-        the ``seconds`` that they took, and of its ``data`` how they were split, names of classes and a fingerprint.
+        The flow in the run's dtype and what the run saved, which is ``flow`` and ``training`` settings, ``steps`` taken
+        and the ``seconds`` that they took, and of its ``data`` how they were split, names of classes and a fingerprint.
 
     Raises:
         FileNotFoundError: if there is no such file.
