@@ -27,6 +27,7 @@ __all__ = [
     "check_odd_int",
     "check_one_of",
     "check_positive_int",
+    "check_sizes",
     "check_uint8_images",
 ]
 
@@ -77,14 +78,25 @@ def check_image_shape(shape: object, name: str = "shape") -> tuple[int, int, int
     return channels, height, width
 
 
+def check_sizes(name: str, value: object) -> tuple[int, ...]:
+    """Return ``value``, positive integers or one of them, as a tuple."""
+    if isinstance(value, Integral):
+        return (check_positive_int(name, value),)
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise TypeError(f"{name} must be a sequence of positive integers, or one of them, got {value!r}")
+    return tuple(check_positive_int(f"{name}[{i}]", size) for i, size in enumerate(value))
+
+
 def check_axes(axes: object, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return ``axes`` as a tuple of consecutive axes of ``shape`` in rising order."""
-    if not isinstance(axes, Sequence):
-        raise TypeError(f"axes must be a sequence of consecutive axes, got {axes!r}")
+    """Return ``axes``, one or several of ``shape``, as a tuple of consecutive axes in rising order from 0."""
+    given = (axes,) if isinstance(axes, Integral) else axes
+    if not isinstance(given, Sequence):
+        raise TypeError(f"axes must be a sequence of consecutive axes, or one axis, got {axes!r}")
+    from_zero = tuple(axis + len(shape) if axis in range(-len(shape), 0) else axis for axis in given)
     groups = [tuple(range(i, j)) for j in range(1, len(shape) + 1) for i in range(j)]
-    if tuple(axes) not in groups:
-        raise ValueError(f"axes must be consecutive axes of shape {shape} in rising order, got {tuple(axes)}")
-    return tuple(axes)
+    if from_zero not in groups:
+        raise ValueError(f"axes must be consecutive axes of shape {shape} in rising order, got {tuple(given)}")
+    return from_zero
 
 
 def check_one_of(name: str, value: object, choices: Collection[str]) -> str:

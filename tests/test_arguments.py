@@ -94,7 +94,10 @@ BAD = [
     (lambda: LowRankTransform(SHAPE, (2, 1), 1), ValueError, r"axes must be consecutive"),
     (lambda: LowRankTransform(SHAPE, (2, 3), 1), ValueError, r"axes must be consecutive"),
     (lambda: LowRankTransform(SHAPE, (), 1), ValueError, r"axes must be consecutive"),
-    (lambda: LowRankTransform(SHAPE, (-1,), 1), ValueError, r"axes must be consecutive"),
+    (lambda: LowRankTransform(SHAPE, (-4,), 1), ValueError, r"axes must be consecutive"),
+    (lambda: LowRankTransform(SHAPE, 3, 1), ValueError, r"axes must be consecutive axes .* got \(3,\)"),
+    (lambda: LowRankTransform(SHAPE, 1.0, 1), TypeError, r"axes must be a sequence of consecutive axes, or one axis, got 1\.0"),
+    (lambda: LowRankTransform(None, (0,), 1), TypeError, r"shape must be a sequence of positive integers, or one of them, got None"),
     (lambda: InvertibleConv1x1(SHAPE, "lu"), ValueError, "parametrization must be one of dense, exp, plu, qr; got 'lu'"),
     (lambda: ActNorm(0), ValueError, "num_channels must be a positive integer, got 0"),
     (lambda: ActNorm(SHAPE), TypeError, "num_channels must be a positive integer"),
@@ -244,7 +247,7 @@ BAD = [
     (lambda: LowRankTransform(SHAPE, (0,), 2, init=3), ValueError, r"init must be one of cancelling, cancelling-unit,"),
     (lambda: LowRankTransform(SHAPE, (0,), 2, init=lambda n, d: (torch.zeros(n, d), torch.zeros(n, d))), ValueError, r"init must give factors of shapes \(4, 2\) and \(2, 4\),"),
     (lambda: LowRankTransform(SHAPE, (0,), 2)(torch.zeros(2, 4, 6, 7)), ValueError, r"inputs must have shape \(B, 4, 6, 6\), got \(2, 4, 6,"),
-    (lambda: LowRankTransform(SHAPE, 0, 2), TypeError, r"axes must be a sequence of consecutive axes, got 0"),
+    (lambda: LowRankTransform("9", 0, 2), TypeError, r"shape must be a sequence of positive integers, or one of them, got '9'"),
     (lambda: WoodburyTransform(SHAPE, None), TypeError, r"ranks must be a sequence \(dc, ds\), got None"),
     (lambda: MEWoodburyTransform(SHAPE, (1, 1, 1), init=("paper", "paper")), ValueError, r"init must be one start or one for each of \(dc, dh,"),
     (lambda: MEWoodburyTransform(SHAPE, (1, 1, 1), init="identity"), ValueError, r"init must be one of cancelling, cancelling-unit,"),
@@ -387,6 +390,26 @@ BAD = [
     (lambda: flow().transform_from_noise(torch.zeros(2, 192).double()), TypeError, r"inputs must have the layer's dtype torch\.float32,"),
     (lambda: flow().transform_from_noise(IMAGES), ValueError, r"inputs must be latents of shape \(B, 192\), got \(2,"),
 ]  # fmt: skip
+
+
+CLEAR = [
+    (lambda: LowRankTransform(9, 0, 2), lambda: LowRankTransform((9,), (0,), 2)),
+    (lambda: LowRankTransform(SHAPE, 0, 2), lambda: LowRankTransform(SHAPE, (0,), 2)),
+    (lambda: LowRankTransform(SHAPE, -1, 2), lambda: LowRankTransform(SHAPE, (2,), 2)),
+    (lambda: LowRankTransform(SHAPE, (-1,), 2), lambda: LowRankTransform(SHAPE, (2,), 2)),
+    (lambda: LowRankTransform(SHAPE, (-2, -1), 2), lambda: LowRankTransform(SHAPE, [1, 2], 2)),
+]
+
+
+@pytest.mark.parametrize("case", range(len(CLEAR)))
+def test_what_is_clear_is_taken(case: int) -> None:
+    layers = []
+    for make in CLEAR[case]:
+        torch.manual_seed(0)
+        layers.append(make())
+    assert repr(layers[0]) == repr(layers[1])
+    inputs = torch.randn(3, *layers[0].shape)
+    assert torch.equal(layers[0](inputs)[0], layers[1](inputs)[0])
 
 
 @pytest.mark.parametrize("case", range(len(BAD)))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nflows_woodbury.checks import check_axes, check_image_inputs, check_image_shape, check_positive_int
+from nflows_woodbury.checks import check_axes, check_image_inputs, check_image_shape, check_sizes
 from nflows_woodbury.linalg import butterfly, small
 from nflows_woodbury.linalg.starts import start_matrices
 from nflows_woodbury.transforms.base import LinearTransform
@@ -64,9 +64,9 @@ class Butterfly(LinearTransform):
     (True, torch.Size([5]))
     """
 
-    def __init__(self, shape: Sequence[int], axes: Sequence[int] = (0,), init: str = "rotation") -> None:
+    def __init__(self, shape: int | Sequence[int], axes: int | Sequence[int] = (0,), init: str = "rotation") -> None:
         super().__init__()
-        self.shape = tuple(check_positive_int(f"shape[{i}]", size) for i, size in enumerate(shape))
+        self.shape = check_sizes("shape", shape)
         self.axes = check_axes(axes, self.shape)
         self.size = prod(self.shape[axis] for axis in self.axes)
         self.blocks = nn.ParameterList(start_matrices(init, p, self.size // p) for p in butterfly.radices(self.size))

@@ -8,7 +8,7 @@ from math import prod
 
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import check_image_inputs, check_image_shape, check_positive_int
+from nflows_woodbury.checks import check_axes, check_image_inputs, check_image_shape, check_positive_int, check_sizes
 from nflows_woodbury.linalg.low_rank import Factors, capacitances, inverses, logabsdets
 from nflows_woodbury.linalg.starts import Start, start_factors
 from nflows_woodbury.linalg.two_sided import along_axes
@@ -68,8 +68,8 @@ class LowRankTransform(_Updates):
     once per call.
 
     Args:
-        shape: sizes of one input without its batch axis, of any length: ``(c, h, w)``, ``(D,)``, ``(c, t)``.
-        axes: the group, consecutive axes of ``shape`` in rising order, such as ``(0,)`` or ``(1, 2)``.
+        shape: sizes of one input without its batch axis, of any length: ``(c, h, w)``, ``(c, t)``, ``(D,)`` or ``D``.
+        axes: the group, consecutive axes of ``shape`` in rising order, such as ``0``, ``(1, 2)`` or ``(-2, -1)``.
         rank: ``d``; may exceed ``n``.
         init: a name in :data:`nflows_woodbury.linalg.starts.STARTS` (``"paper"``, ``"reflection"``, ``"cancelling"``,
             ``"cancelling-unit"``), or a function ``(n, d) -> (U, V)``.
@@ -88,15 +88,12 @@ class LowRankTransform(_Updates):
     (torch.Size([20, 2]), torch.Size([7, 3, 4, 5]), torch.Size([7]))
     """
 
-    def __init__(self, shape: Sequence[int], axes: Sequence[int], rank: int, init: Start = "reflection") -> None:
+    def __init__(
+        self, shape: int | Sequence[int], axes: int | Sequence[int], rank: int, init: Start = "reflection"
+    ) -> None:
         super().__init__()
-        self.shape = tuple(check_positive_int(f"shape[{i}]", size) for i, size in enumerate(shape))
-        if not isinstance(axes, Sequence):
-            raise TypeError(f"axes must be a sequence of consecutive axes, got {axes!r}")
-        self.axes = tuple(axes)
-        groups = [tuple(range(i, j)) for j in range(1, len(self.shape) + 1) for i in range(j)]
-        if self.axes not in groups:
-            raise ValueError(f"axes must be consecutive axes of shape {self.shape} in rising order, got {self.axes}")
+        self.shape = check_sizes("shape", shape)
+        self.axes = check_axes(axes, self.shape)
         self.rank = check_positive_int("rank", rank)
         self.size = prod(self.shape[axis] for axis in self.axes)
         self.U, self.V = map(nn.Parameter, start_factors(init, self.size, self.rank))
