@@ -144,7 +144,8 @@ class _QR(_Triangular):
 
     def __init__(self, start: Tensor) -> None:
         rows, columns = torch.tril_indices(len(start), len(start), -1)
-        vectors = torch.geqrf(start)[0][rows, columns]
+        factored = torch.empty_like(start) if start.is_meta else torch.geqrf(start)[0]  # which knows no meta tensors
+        vectors = factored[rows, columns]
         super().__init__(_reflections(vectors, len(start)).mT @ start)
         self.vectors = nn.Parameter(vectors)
 
