@@ -136,6 +136,16 @@ def test_a_place_that_cannot_be_written_is_named(images: Path, tmp_path: Path) -
         open_source(str(images), cache=tmp_path / "file")
 
 
+def test_a_user_without_a_home_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(OSError, match=r"there is no home to keep decoded images in; .*\$XDG_CACHE_HOME names a folder"):
+        cache.decode_once([], (cache.MIN_CACHED, 3, 4, 4), ["a test"])
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_an_error(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "_private", lambda path, flags: os.open("/dev/full", os.O_WRONLY))

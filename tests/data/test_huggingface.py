@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from pathlib import Path
 from typing import Any
@@ -400,6 +401,8 @@ def test_a_folder_here_is_not_taken_for_the_hub(
         (ConnectionError("Couldn't reach\nthe hub"), OSError),
         (datasets.exceptions.DatasetNotFoundError("doesn't exist"), FileNotFoundError),
         (ValueError("BuilderConfig 'x' not found"), ValueError),
+        (PermissionError(errno.EACCES, "Permission denied"), OSError),
+        (OSError(errno.ENOSPC, "No space left on device"), OSError),
         (RuntimeError("Dataset scripts are no longer supported"), ValueError),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
@@ -409,5 +412,7 @@ def test_hub_errors_name_the_data(error: Exception, kind: type[Exception], monke
         raise error
 
     monkeypatch.setattr(datasets, "load_dataset", refuse)
-    with pytest.raises(kind, match=f"owner/name cannot be loaded: {' '.join(str(error).split())}"):
+    with pytest.raises(kind) as caught:
         load_hub("owner/name")
+    assert str(caught.value).startswith(f"owner/name cannot be loaded: {' '.join(str(error).split())}")
+    assert ("; $HF_HOME names another folder" in str(caught.value)) == (getattr(error, "errno", None) is not None)

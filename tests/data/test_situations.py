@@ -10,6 +10,7 @@ import io
 import os
 import re
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from itertools import chain
@@ -201,6 +202,18 @@ def test_these_files_count(files: str, said: str | None, tmp_path: Path) -> None
     else:
         assert len(passed_over) == 1 and passed_over[0].startswith(f"skipped {others} file")
         assert re.search(said, passed_over[0])
+
+
+@pytest.mark.skipif(os.name != "posix" or sys.platform == "darwin", reason="names are Unicode there")
+def test_names_that_are_no_unicode_count(tmp_path: Path) -> None:
+    expected, _ = build(tmp_path / "data", "a\udcff/1.png a\udcff/2.png b/3.png")
+    source = open_source(str(tmp_path / "data"))
+    assert sorted(chain.from_iterable(parts(source).values())) == expected
+    assert source.class_names == ("a\udcff", "b")
+    (tmp_path / "data" / "a\udcff" / "1.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match="cannot be read") as caught:
+        open_source(str(tmp_path / "data"))
+    assert str(caught.value).encode()
 
 
 READ = ["png", "PNG", "Png", "apng", "jpg", "JPG", "jpeg", "JPEG", "jpe", "jfif", "JFIF", "webp", "WebP", "bmp", "dib", "gif",
