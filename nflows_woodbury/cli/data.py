@@ -51,7 +51,7 @@ def _open(data: str, picking: dict[str, Any]) -> tuple[ImageSource, list[str]]:
     except ValueError as error:
         if "size" not in picking and "give a size" in str(error):
             source = open_source(data, **picking, size=_THUMBNAIL, say=False)
-            return source, [f"note       several sizes: train needs --size, without which they are {_THUMBNAIL} here"]
+            return source, [f"note       train needs --size, as they are large or of several sizes; here {_THUMBNAIL}"]
         if Path(data).is_dir():
             for line in describe_files(find_images(Path(data))):
                 print(line)

@@ -39,6 +39,8 @@ DEEP = "of 16 bits, of which the high byte is kept"
 MOVING = "with several frames or pages, of which the first is taken"
 ASKEW = "with broken EXIF, which are taken as they lie"
 
+_LAYERED = ("MPO", "PSD")  # a photograph with its preview; a picture with its layers
+_LARGEST_AS_IT_IS = 256 * 256  # pixels of images that are no squares and come without a size
 _LISTED = 10  # of the files that cannot be read
 
 
@@ -80,12 +82,11 @@ def decoded(images: Iterable[Encoded], size: Sides | None, said: Counter[str] | 
             continue
         if broken:  # the end is an error, so all that is left to find out is what else is broken
             continue
-        height, width = image.shape[1:]
-        sides = sides or (height, width)
-        if (height, width) != sides:
+        sides = sides or _own_size(name, image)
+        if image.shape[1:] != sides:
             raise ValueError(
-                f"{name} has {width}x{height} pixels, it must be of {sides[1]}x{sides[0]} pixels like the first image; "
-                "give a size to resize and crop to"
+                f"{name} has {image.shape[2]}x{image.shape[1]} pixels, it must be of {sides[1]}x{sides[0]} pixels like "
+                "the first image; give a size to resize and crop to"
             )
         yield image
     if broken:
@@ -119,10 +120,18 @@ def sides_of(images: Iterable[Encoded], size: Sides | None) -> Sides:
     broken = []
     for name, encoded in images:
         try:
-            return _read(name, encoded, None, Counter()).shape[1:]
+            return _own_size(name, _read(name, encoded, None, Counter()))
         except _UnreadableError as error:
             broken.append(str(error))
     raise ValueError(_all_of(broken))
+
+
+def _own_size(name: object, image: Pixels) -> Sides:
+    """Return the height and width of the first image, for all; ValueError for a photograph that must be resized."""
+    height, width = image.shape[1:]
+    if height != width and height * width > _LARGEST_AS_IT_IS:
+        raise ValueError(f"{name} has {width}x{height} pixels, many for a flow; give a size to resize and crop to")
+    return height, width
 
 
 def picture_sides(file: Path) -> Sides | None:
@@ -178,7 +187,7 @@ def _upright_rgb(opened: Any, said: Counter[str]) -> Any:
     """Return an opened image as it is meant to be seen: turned as its EXIF says, its first frame, on white, RGB."""
     lost = {
         DEEP: opened.mode[0] == "I" or any(";16" in str(tile[3]) for tile in opened.tile),
-        MOVING: getattr(opened, "n_frames", 1) > 1 and opened.format != "MPO",  # a photograph with its preview
+        MOVING: getattr(opened, "is_animated", False) and opened.format not in _LAYERED,
     }
     opened.load()
     try:

@@ -56,7 +56,7 @@ DRAWN = struct.pack(">I", len(_SOFTWARE) - 4) + _SOFTWARE + struct.pack(">I", zl
 AFTER_HEADER = 33  # bytes of signature and header
 
 HIDDEN, RUN, THUMBNAIL, SYSTEM = "hidden", "of a run", "in folders of thumbnails", "of the system"
-UNREAD, OTHER, NO_FILE = "in a format that Pillow does not read here", "no images", "links to nothing"
+UNREAD, OTHER, NO_FILE = "of formats that Pillow does not read here", "without an image", "that lead nowhere"
 BROKEN = "that cannot be read"
 
 
@@ -69,9 +69,9 @@ class Found:
         names: the images, as names with slashes relative to it, sorted folder by folder.
         skipped: the others, by the reason why they are passed over.
 
-    >>> found = Found(Path("."), ["cats/1.jpg"], {"hidden": [".DS_Store", "cats/._1.jpg"], "no images": ["notes.txt"]})
+    >>> found = Found(Path("."), ["1.jpg"], {"hidden": [".DS_Store", "._1.jpg"], "without an image": ["notes.txt"]})
     >>> found.passed_over()
-    'skipped 3 files: 2 hidden (.DS_Store, ...), 1 no images (notes.txt)'
+    'skipped 3 files: 2 hidden (.DS_Store, ...), 1 without an image (notes.txt)'
     """
 
     root: Path

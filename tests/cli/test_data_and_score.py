@@ -44,7 +44,7 @@ def test_data_prints_what_training_would_see(pets: Path, capsys) -> None:
         f"split      {source.train_size} to train on, {len(source.test)} to test on; "
         "held out by a hash of each image's name",
         "classes    2: normal 12, odd 8",
-        "note       skipped 2 files: 1 hidden (.DS_Store), 1 no images (notes.txt)",
+        "note       skipped 2 files: 1 hidden (.DS_Store), 1 without an image (notes.txt)",
     ]
     assert err == ""
 
@@ -63,7 +63,7 @@ def test_data_says_that_training_needs_a_size(pets: Path, capsys) -> None:
     assert run("data", pets) == 0
     out = capsys.readouterr().out
     assert "sizes      2, from 16x16 to 30x20, most often 16x16" in out
-    assert "several sizes: train needs --size" in out
+    assert "train needs --size, as they are large or of several sizes; here 64" in out
     assert run("data", pets, "--size", "32x16") == 0
     assert "21 images of 32x16 pixels" in capsys.readouterr().out
 

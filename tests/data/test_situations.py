@@ -70,6 +70,7 @@ CONTENTS: dict[str, Callable[[], bytes]] = {
     "png": lambda: saved(CORNER),
     "jpeg": lambda: saved(Image.new("RGB", (8, 8), (250, 250, 250)), "jpeg"),
     "wide": lambda: saved(np.full((8, 12, 3), 90, np.uint8)),
+    "photo": lambda: saved(np.full((240, 320, 3), 90, np.uint8)),
     "bomb": lambda: raw_png(20_000, 15_000, 8, b""),
     "clear": lambda: saved(np.zeros((8, 8, 4), np.uint8)),
     "half": lambda: saved(Image.new("RGBA", (8, 8), (0, 0, 0, 128))),
@@ -171,13 +172,13 @@ COUNTED = {
     "QNAP": (f"{THREE} !.@__thumb/a.png !@__thumb/b.png", "1 in folders of thumbnails"),
     "thumbnails": (f"{THREE} !Thumbnails/a.png !thumbs/b.png", "2 in folders of thumbnails"),
     # files that are no images
-    "notes": (f"{THREE} !notes.txt !labels.csv !data.json", r"3 no images \(data.json, \.\.\.\)"),
-    "no suffix": (f"{THREE} !README !LICENSE", "2 no images"),
-    "backups and downloads": (f"{THREE} !a.png.bak !b.png.part !c.png.crdownload !a.png~1", "4 no images"),
-    "films and papers": (f"{THREE} !a.mp4 !b.mov !c.pdf !d.mpg", "4 no images"),
-    "formats of phones and cameras": (f"{THREE} !a.HEIC !b.cr2 !c.dng !d.NEF", "4 in a format that Pillow does not read"),
-    "drawings": (f"{THREE} !a.svg !b.eps !c.ai", "skipped 3 files: .*1 no images.*|.*2 in a format"),
-    "measurements": (f"{THREE} !a.fits !b.h5 !c.exr", "2 in a format that Pillow does not read here"),
+    "notes": (f"{THREE} !notes.txt !labels.csv !data.json", r"3 without an image \(data.json, \.\.\.\)"),
+    "no suffix": (f"{THREE} !README !LICENSE", "2 without an image"),
+    "backups and downloads": (f"{THREE} !a.png.bak !b.png.part !c.png.crdownload !a.png~1", "4 without an image"),
+    "films and papers": (f"{THREE} !a.mp4 !b.mov !c.pdf !d.mpg", "4 without an image"),
+    "formats of phones and cameras": (f"{THREE} !a.HEIC !b.cr2 !c.dng !d.NEF", "4 of formats that Pillow does not read"),
+    "drawings": (f"{THREE} !a.svg !b.eps !c.ai", "skipped 3 files: .*1 without an image.*|.*2 of formats"),
+    "measurements": (f"{THREE} !a.fits !b.h5 !c.exr", "2 of formats that Pillow does not read here"),
     "all at once": (f"{THREE} {RUN} !._a.png !Thumbs.db !notes.txt !@eaDir/a.png", "skipped 10 files: "),
     # where the images lie
     "one folder below": ("pets/a.png pets/b.png pets/c.png", None),
@@ -353,7 +354,7 @@ def test_folders_mean_splits_and_classes(
 
 
 REFUSED = {
-    "no images": ("notes.txt", "must hold images .* got 0; skipped 1 file: 1 no images"),
+    "no images": ("notes.txt", "must hold images .* got 0; skipped 1 file: 1 without an image"),
     "hidden images only": (".a.png .b.png", "must hold images .* got 0; skipped 2 files: 2 hidden"),
     "one image": ("a.png", "must hold two or more images .* got 1"),
     "a run": ("a.png b.png checkpoints/last.ckpt", "is the folder of a run, whose pictures are no data"),
@@ -363,6 +364,7 @@ REFUSED = {
     "two folders for training": ("train/a.png Train/b.png test/c.png", "must hold one folder train, got Train and train"),
     "two folders for validation": ("train/a.png val/b.png valid/c.png", "must hold one folder val, got val and valid"),
     "images of several sizes": ("a.png b.png=wide", r"b\.png has 12x8 pixels, it must be of 8x8 .*give a size"),
+    "photographs without a size": ("a.png=photo b.png=photo", r"a\.png has 320x240 pixels, many for a flow; give a size"),
     "one broken image": (f"{THREE} d.png=junk", r"d\.png cannot be read as an image: .*skip_broken leaves it out"),
     "the first image broken": ("a.png=junk b.png c.png", r"a\.png cannot be read as an image"),
     "three broken images": (
