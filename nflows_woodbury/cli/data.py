@@ -31,6 +31,7 @@ def run(data: str, *, out: str | None = None, **picking: Any) -> None:
         check_png(out)
     from nflows_woodbury.data.summary import describe_source
 
+    picking["test_images"] = picking.get("test_images") or None  # 0 is for the data's own, as in train
     source, note = _open(data, picking)
     for line in [*describe_source(data, source), *note]:
         print(line)

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nflows_woodbury.cli.flags import Command, add_name, add_number
+from nflows_woodbury.cli.flags import Command, add_name, add_number, add_picking
 from nflows_woodbury.config import (
     COUPLINGS,
     DEQUANTIZERS,
@@ -63,11 +63,7 @@ def _add_data(group: Any) -> None:
         "--data", metavar="DATA", help="photos (in scikit-image, no download), a folder of images, CIFAR-10 or "
         "ImageNet as downloaded, an .npz, .npy or .parquet file, or hf:NAME (default: photos)"
     )  # fmt: skip
-    add_number(group, "--size", "that of the data, 32 for photos", "side of the images", int)
-    add_number(
-        group, "--test-images", "a tenth", "images to hold out of data without a test set; 0 for the data's own", int
-    )
-    group.add_argument("--skip-broken", action="store_true", help="leave out images that cannot be read")
+    add_picking(group)
 
 
 def _add_training(group: Any) -> None:
@@ -155,7 +151,7 @@ def _values(saved: SavedRun) -> dict[str, Any]:
         **saved.training.to_dict(),
         "channel_ranks": flow.channel_ranks or channels,
         "pixel_ranks": flow.pixel_ranks or pixels,
-        "size": saved.training.size or flow.shape[1],
+        "size": saved.training.size or (flow.shape[1] if flow.shape[1] == flow.shape[2] else flow.shape[1:]),
         "test_images": saved.training.test_images or 0,
         "conditional": flow.num_classes > 0,
     }

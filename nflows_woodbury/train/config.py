@@ -27,7 +27,7 @@ class TrainingConfig(Settings):
 
     Args:
         data: what :func:`nflows_woodbury.data.opening.open_source` takes.
-        size: side of the images, or None for that of the data.
+        size: side of the images, or (height, width), or None for that of the data.
         test_images: images held out as the test set of data that has none of its own; None or 0 for its own, or
             a tenth.
         skip_broken: leave out images that cannot be read.
@@ -66,7 +66,7 @@ class TrainingConfig(Settings):
     """
 
     data: str = "photos"
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
     test_images: int | None = None
     skip_broken: bool = False
     max_steps: int = 2000
@@ -98,8 +98,7 @@ class TrainingConfig(Settings):
             check_natural_int(name, getattr(self, name))
         if self.test_images is not None:
             check_natural_int("test_images", self.test_images)
-        if self.size is not None:
-            check_positive_int("size", self.size)
+        object.__setattr__(self, "size", _size(self.size))
         for name in ("clip_value", "clip_norm", "weight_decay", "temperature", "ema_decay"):
             check_natural_number(name, getattr(self, name))
         if not isinstance(self.learning_rate, Real):
@@ -117,6 +116,14 @@ class TrainingConfig(Settings):
     def rate(self, step: int) -> float:
         """The factor on the learning rate at a step."""
         return min(1.0, (step + 1) / (self.warmup_steps + 1)) * SCHEDULES[self.schedule](step / self.max_steps)
+
+
+def _size(size: object) -> int | tuple[int, int] | None:
+    if not isinstance(size, Sequence) or isinstance(size, str):
+        return None if size is None else check_positive_int("size", size)
+    if len(size) != 2:
+        raise ValueError(f"size must be one side or (height, width), got {tuple(size)}")
+    return check_positive_int("size[0]", size[0]), check_positive_int("size[1]", size[1])
 
 
 def _betas(betas: object) -> tuple[float, float]:

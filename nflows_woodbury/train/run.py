@@ -15,6 +15,7 @@ from nflows_woodbury.checkpoint import Run, find_checkpoint, find_device, load_f
 from nflows_woodbury.config import FlowConfig
 from nflows_woodbury.data.opening import open_source, plain_spec
 from nflows_woodbury.data.sources import ImageSource
+from nflows_woodbury.data.summary import describe_source
 from nflows_woodbury.evaluation.likelihood import png_bits_per_dim
 from nflows_woodbury.evaluation.record import measure
 from nflows_woodbury.files import check_writable, explain, write_json
@@ -48,18 +49,27 @@ def start(flow: FlowConfig, training: TrainingConfig, running: Running, *, condi
     """
     from pytorch_lightning.utilities import rank_zero_only  # Lightning takes seconds to import
 
-    with _explained(training):
-        source = open_source(
-            training.data, size=training.size, test_images=training.test_images or None,
-            skip_broken=training.skip_broken,
-        )  # fmt: skip
+    source = _open(training, running)
+    summary = describe_source(training.data, source)
     training = replace(training, data=plain_spec(training.data), batch_size=_batch_size(training, source, running))
     folder = running.out or Path("runs") / (training.preset or f"{source.name}-{flow.mixing}")
     is_first = running.devices * running.num_nodes == 1 or rank_zero_only.rank == 0  # type: ignore[attr-defined]
     if is_first:  # other ranks find what the first one makes
         _check_free(folder)
+        print(*summary, sep="\n", flush=True)
     classes = _num_classes(source) if conditional else 0
     _train(replace(flow, shape=source.shape, num_classes=classes), training, source, folder, running)
+
+
+def _open(training: TrainingConfig, running: Running) -> ImageSource:
+    """The images of a new run, whose folder must be another than theirs."""
+    if running.out is not None and running.out.resolve() == Path(training.data).resolve():
+        raise ValueError(f"out must be no folder of images itself, it may be one in it, got {running.out}")
+    with _explained(training):
+        return open_source(
+            training.data, size=training.size, test_images=training.test_images or None,
+            skip_broken=training.skip_broken, say=False,
+        )  # fmt: skip
 
 
 def _batch_size(training: TrainingConfig, source: ImageSource, running: Running) -> int:

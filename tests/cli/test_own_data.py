@@ -143,12 +143,12 @@ def test_a_model_without_classes_does_not_mind_new_ones(pets: Path, capsys) -> N
     assert "label must be left out for a model without classes, got 'cats'" in capsys.readouterr().err
 
 
-def test_a_folder_called_photos_goes_before_the_built_in_ones(pets: Path, monkeypatch, capsys, caplog) -> None:
+def test_a_folder_called_photos_goes_before_the_built_in_ones(pets: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(pets.parent)
     assert run(*SMALL, "--size", 4, "--out", "built-in") == 0
     pets.rename("photos")
     assert run(*SMALL, "--data", "photos", "--out", "own") == 0
-    assert "the path photos is read" in caplog.text
+    assert "note       the path photos is read" in capsys.readouterr().out
     assert evaluated(capsys, "built-in")[0]["images"] == 512
     assert evaluated(capsys, "own")[0]["images"] < 40
     monkeypatch.chdir(pets.parent / "own")
