@@ -17,7 +17,19 @@ from nflows_woodbury.cli.main import COMMANDS, main
 
 #: the command line has a page of its own, readers are in data.opening
 INTERNAL = {
-    *("checks", "cli", "files", "optional", "precision", "batches", "run", "environment", "signals", "constructors"),
+    *(
+        "checks",
+        "cli",
+        "files",
+        "optional",
+        "precision",
+        "batches",
+        "run",
+        "saved",
+        "environment",
+        "signals",
+        "constructors",
+    ),
     *("arrays", "cache", "cifar10", "decoding", "folder", "huggingface", "imagenet"),
 }
 ALIASES = {"Factors", "Part", "Shape", "Start"}  # names of types, which the index explains

@@ -22,7 +22,7 @@ from nflows_woodbury.train.config import PRECISIONS, SCHEDULES, Running, Trainin
 from nflows_woodbury.train.presets import with_changes
 
 if TYPE_CHECKING:
-    from nflows_woodbury.train.run import SavedRun
+    from nflows_woodbury.train.saved import SavedRun
 
 __all__ = ["COMMAND"]
 
@@ -127,7 +127,8 @@ def _start(given: dict[str, Any], running: Running) -> None:
 
 
 def _resume(given: dict[str, Any], running: Running) -> None:
-    from nflows_woodbury.train.run import CHANGEABLE, read_run, resume
+    from nflows_woodbury.train.run import CHANGEABLE, resume
+    from nflows_woodbury.train.saved import read_run
 
     saved = read_run(given["resume"], running.out)
     values = _values(saved)

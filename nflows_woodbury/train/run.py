@@ -6,12 +6,12 @@ import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nflows_woodbury.checkpoint import Run, find_checkpoint, find_device, load_flow, open_images, read_checkpoint
+from nflows_woodbury.checkpoint import Run, find_device, load_flow, open_images
 from nflows_woodbury.config import FlowConfig
 from nflows_woodbury.data.opening import open_source, plain_spec
 from nflows_woodbury.data.sources import ImageSource
@@ -21,6 +21,7 @@ from nflows_woodbury.evaluation.record import measure
 from nflows_woodbury.files import check_writable, explain, write_json
 from nflows_woodbury.train.config import Running, TrainingConfig
 from nflows_woodbury.train.environment import alone_in, check_compiler, check_launcher, quieten, tell
+from nflows_woodbury.train.saved import SavedRun, check_free
 from nflows_woodbury.train.signals import Interrupted
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from nflows_woodbury.train.module import FlowTraining
 
-__all__ = ["CHANGEABLE", "SavedRun", "read_run", "resume", "start"]
+__all__ = ["CHANGEABLE", "resume", "start"]
 
 #: settings that may differ when a run is continued
 CHANGEABLE = ("max_steps", "every", "data", "skip_broken", "compile", "reversible")
@@ -55,7 +56,7 @@ def start(flow: FlowConfig, training: TrainingConfig, running: Running, *, condi
     folder = running.out or Path("runs") / (training.preset or f"{source.name}-{flow.mixing}")
     is_first = running.devices * running.num_nodes == 1 or rank_zero_only.rank == 0  # type: ignore[attr-defined]
     if is_first:  # other ranks find what the first one makes
-        _check_free(folder)
+        check_free(folder)
         print(*summary, sep="\n", flush=True)
     classes = _num_classes(source) if conditional else 0
     _train(replace(flow, shape=source.shape, num_classes=classes), training, source, folder, running)
@@ -80,50 +81,6 @@ def _batch_size(training: TrainingConfig, source: ImageSource, running: Running)
         return training.batch_size
     tell(f"{most} images a step, as there are {source.train_size} to train on")
     return most
-
-
-@dataclass(frozen=True)
-class SavedRun:
-    """What a run's checkpoint says of it."""
-
-    checkpoint: Path
-    folder: Path
-    flow: FlowConfig
-    training: TrainingConfig
-    saved: dict[str, Any]  # as it stands in the checkpoint
-
-
-def read_run(path: str | Path, out: Path | None = None) -> SavedRun:
-    """The run of a folder, or of a checkpoint in the ``checkpoints`` of one.
-
-    Args:
-        path: the folder or the checkpoint.
-        out: the run's folder, for a checkpoint that lies in none; else None or the same.
-
-    Raises:
-        FileNotFoundError: if there is no checkpoint.
-        ValueError: if it is none of this package, lies in no run's folder, or ``out`` is another folder.
-    """
-    checkpoint = find_checkpoint(path)
-    saved = read_checkpoint(checkpoint)["nflows_woodbury"]
-    home = checkpoint.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent.resolve()
-    folder = home.parent if home.name == "checkpoints" else out
-    if folder is None:
-        raise ValueError(f"{checkpoint} lies in no run's folder, as checkpoints/last.ckpt; --out says where to go on")
-    if home.name != "checkpoints":
-        _check_free(folder)
-    if out is not None and out.resolve() != folder.resolve():
-        raise ValueError(f"out must be the folder of the run that is resumed, {folder}, or left out, got {out}")
-    try:
-        flow, training = FlowConfig.from_dict(saved["flow"]), TrainingConfig.from_dict(saved["training"])
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{checkpoint} must be of a version whose settings this one knows; {error}") from error
-    return SavedRun(checkpoint, folder, flow, training, saved)
-
-
-def _check_free(folder: Path) -> None:
-    if any(folder.glob("checkpoints/*.ckpt")):
-        raise FileExistsError(f"{folder} holds a run; --resume {folder} continues it, --out takes another")
 
 
 def resume(saved: SavedRun, training: TrainingConfig, running: Running) -> None:
