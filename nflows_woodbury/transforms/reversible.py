@@ -59,10 +59,11 @@ class Reversible(Chain):
     Reference: Gomez, Ren, Urtasun and Grosse, The reversible residual network, NeurIPS 2017, section 3.2.
 
     >>> import torch
-    >>> from nflows_woodbury import ActNorm, Reversible, WoodburyTransform
+    >>> from nflows_woodbury import ActNorm, Reversible, WoodburyTransform, initialize
     >>> steps = [part for _ in range(8) for part in (ActNorm(4), WoodburyTransform((4, 6, 6), ranks=(2, 3)))]
-    >>> chain = Reversible(steps)
-    >>> outputs, logabsdet = chain(torch.randn(5, 4, 6, 6))
+    >>> chain, inputs = Reversible(steps), torch.randn(5, 4, 6, 6)
+    >>> initialize(chain, inputs)
+    >>> outputs, logabsdet = chain(inputs)
     >>> (outputs.square().sum() - logabsdet.sum()).backward()
     >>> bool(chain.drift < 1e-5), all(parameter.grad is not None for parameter in chain.parameters())
     (True, True)
