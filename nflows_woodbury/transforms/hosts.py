@@ -22,13 +22,18 @@ NORMALS = (StandardNormal, ConditionalDiagonalNormal, DiagonalNormal)
 
 
 def to_noise(module: nn.Module) -> Callable[..., Any]:
-    """What takes data to noise: calling a transform, but not every model.
+    """What takes data to noise: calling a transform, but not every model, nor what wraps one.
 
     >>> from nflows.distributions import StandardNormal
     >>> base = StandardNormal((2,))
     >>> to_noise(base) == base.log_prob
     True
     """
+    if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        return to_noise(module.module)
+    compiler: Any = sys.modules.get("torch._dynamo")  # of which the same holds as of normflows below
+    if compiler is not None and isinstance(module, compiler.OptimizedModule):
+        return to_noise(module._orig_mod)
     if isinstance(module, Distribution):
         return module.log_prob
     normflows: Any = sys.modules.get("normflows")  # whoever has one of its models has imported it
