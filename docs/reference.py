@@ -17,20 +17,12 @@ from nflows_woodbury.cli.main import COMMANDS, main
 
 #: the command line has a page of its own, readers are in data.opening
 INTERNAL = {
-    *(
-        "checks",
-        "cli",
-        "files",
-        "optional",
-        "precision",
-        "batches",
-        "run",
-        "saved",
-        "environment",
-        "signals",
-        "constructors",
-    ),
+    *("checks", "cli", "files", "optional", "precision", "constructors"),
+    *("batches", "run", "saved", "environment", "signals"),
+    *("replay", "blocks"),  # of Reversible
+    *("wavefronts", "anomalies"),
     *("arrays", "cache", "cifar10", "decoding", "folder", "huggingface", "imagenet"),
+    *("fingerprints", "layout", "splits", "tables", "walking"),
 }
 ALIASES = {"Factors", "Part", "Shape", "Start"}  # names of types, which the index explains
 UNLISTED_METHODS = {"extra_repr"}

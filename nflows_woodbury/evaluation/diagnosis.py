@@ -1,4 +1,8 @@
-"""How far a trained flow and its layers can be trusted: conditions, round trips, and whether values stay finite."""
+"""How far a trained flow and its layers can be trusted: conditions, round trips, and whether values stay finite.
+
+>>> f"a flow that changes more than {MAX_CHANGED:.0%} of the pixels is unsound"
+'a flow that changes more than 1% of the pixels is unsound'
+"""
 
 from __future__ import annotations
 

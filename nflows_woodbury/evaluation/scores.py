@@ -1,4 +1,8 @@
-"""How strange images are to a flow: by likelihood, by what PNG needs beside it, and by how far out the noise lies."""
+"""How strange images are to a flow: by likelihood, by what PNG needs beside it, and by how far out the noise lies.
+
+>>> STRANGENESS
+('bits_per_dim', 'difference', 'norm_distance')
+"""
 
 from __future__ import annotations
 
@@ -32,6 +36,11 @@ class Scores:
         difference: ``bits_per_dim - png``; the input complexity score of Serra et al. (2020), over ``D``.
         norm: :math:`\|z\| / \sqrt D`, about 1 for samples of a standard normal base.
         norm_distance: how far ``norm`` is from the median of the reference images, or from 1 without any.
+
+    >>> import torch
+    >>> scores = Scores(*torch.rand(6, 5, dtype=torch.float64))
+    >>> scores.difference.shape
+    torch.Size([5])
     """
 
     bits_per_dim: Tensor

@@ -3,6 +3,8 @@ r"""How the factors of :math:`I_n + U V`, and square matrices, begin: drawn from
 >>> U, V = STARTS["reflection"](12, 4)
 >>> U.shape, V.shape
 (torch.Size([12, 4]), torch.Size([4, 12]))
+>>> sorted(SQUARE_STARTS)
+['identity', 'rotation']
 """
 
 from __future__ import annotations
