@@ -53,7 +53,7 @@ def radices(n: int) -> list[int]:
 
 
 def multiply(blocks: Sequence[Tensor], columns: Tensor) -> Tensor:
-    """``B_m ... B_2 B_1 x`` for each column ``x``, shape (n, k) as ``columns``.
+    """``B_m … B_2 B_1 x`` for each column ``x``, shape (n, k) as ``columns``.
 
     Args:
         blocks: of each factor, (n / p, p, p), that of ``(l, r)`` at ``l r_i + r``.
@@ -71,7 +71,7 @@ def multiply(blocks: Sequence[Tensor], columns: Tensor) -> Tensor:
 
 
 def multiply_backwards(blocks: Sequence[Tensor], columns: Tensor) -> Tensor:
-    """``B_1 B_2 ... B_m x``: with the blocks of :func:`inverses` the inverse of :func:`multiply`.
+    """``B_1 B_2 … B_m x``: with the blocks of :func:`inverses` the inverse of :func:`multiply`.
 
     >>> import torch
     >>> multiply_backwards([torch.full((1, 2, 2), 3.0)], torch.tensor([[1.0], [2.0]])).flatten()

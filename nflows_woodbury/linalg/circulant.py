@@ -49,7 +49,7 @@ def multiply(diagonals: Tensor, spectra: Tensor, columns: Tensor) -> Tensor:
 
 
 def invert(diagonals: Tensor, spectra: Tensor) -> tuple[Tensor, Tensor]:
-    """Diagonals and spectra of ``W^-1 = D_m^-1 C_{m-1}^-1 ... D_1^-1``.
+    """Diagonals and spectra of ``W^-1 = D_m^-1 C_{m-1}^-1 … D_1^-1``.
 
     >>> import torch
     >>> invert(torch.tensor([[2.0], [4.0]]), torch.tensor([[8.0 + 0j]]))
@@ -60,7 +60,7 @@ def invert(diagonals: Tensor, spectra: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def spectrum(log_modulus: Tensor, phase: Tensor, sign: Tensor) -> Tensor:
-    """Eigenvalues ``e^(a + i phi)`` at the frequencies ``0 ... n // 2``, shape (m, n // 2 + 1), complex.
+    """Eigenvalues ``e^(a + i phi)`` at the frequencies ``0 … n // 2``, shape (m, n // 2 + 1), complex.
 
     Args:
         log_modulus: ``a``, (m, n // 2 + 1).
@@ -77,7 +77,7 @@ def spectrum(log_modulus: Tensor, phase: Tensor, sign: Tensor) -> Tensor:
 
 
 def frequencies(n: int) -> Tensor:
-    """How many of the ``n`` eigenvalues stand behind each at the frequencies ``0 ... n // 2``: itself, or a pair.
+    """How many of the ``n`` eigenvalues stand behind each at the frequencies ``0 … n // 2``: itself, or a pair.
 
     >>> frequencies(4), frequencies(5)
     (tensor([1., 2., 1.]), tensor([1., 2., 2.]))

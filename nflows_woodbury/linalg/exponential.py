@@ -37,7 +37,7 @@ __all__ = ["bound_norm", "exp_convolve", "norm_bound", "num_terms"]
 
 
 def exp_convolve(inputs: Tensor, kernel: Tensor, terms: int) -> Tensor:
-    """``x + M x + M^2 x / 2 + ... + M^m x / m!``, shape (B, c, h, w) as ``inputs``.
+    """``x + M x + M^2 x / 2 + … + M^m x / m!``, shape (B, c, h, w) as ``inputs``.
 
     Args:
         inputs: ``x``.

@@ -23,7 +23,7 @@ __all__ = ["reflections"]
 
 
 def reflections(vectors: Tensor) -> Tensor:
-    """``Q = H_1 ... H_k`` of the columns of ``vectors`` (n, k), none of them zero; orthogonal, shape (n, n).
+    """``Q = H_1 … H_k`` of the columns of ``vectors`` (n, k), none of them zero; orthogonal, shape (n, n).
 
     >>> import torch
     >>> Q = reflections(torch.randn(5, 3, dtype=torch.float64))

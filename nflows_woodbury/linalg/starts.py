@@ -105,7 +105,7 @@ STARTS: dict[str, Callable[[int, int], tuple[Tensor, Tensor]]] = {
 
 
 def start_matrices(start: str, n: int, *batch: int) -> Tensor:
-    """Orthogonal matrices of a start in :data:`SQUARE_STARTS`, (*batch, n, n); ValueError for an unknown name.
+    """Orthogonal matrices of a start in :data:`SQUARE_STARTS`, ``(*batch, n, n)``; ValueError for an unknown name.
 
     >>> start_matrices("identity", 2)
     tensor([[1., 0.],
@@ -124,5 +124,5 @@ def _identities(n: int, batch: tuple[int, ...]) -> Tensor:
     return torch.eye(n).repeat(*batch, 1, 1)
 
 
-#: name -> start of square matrices: random rotations (or reflections), or the identity
+#: name -> start of square matrices, random rotations (or reflections) or the identity
 SQUARE_STARTS: dict[str, Callable[[int, tuple[int, ...]], Tensor]] = {"rotation": _rotations, "identity": _identities}

@@ -2,7 +2,7 @@ r"""Triangular 2-d convolutions, and their inverse by substitution.
 
 A kernel ``K`` of shape ``(c_out, c_in, p, q)`` has its *corner tap*, the one that meets the output's own pixel, in
 column ``k`` of its last row, and reaches no pixel that comes later in its order, ``"quadrant"`` or ``"rows"``, see
-:mod:`nflows_woodbury.linalg.wavefronts`:
+``nflows_woodbury.linalg.wavefronts``:
 
 .. math:: y_{ij} = \sum_{a < p,\, b < q} K_{ab}\, x_{i + a - (p - 1),\; j + b - k}, \qquad x = 0 \text{ outside}
 
@@ -89,7 +89,7 @@ def solve(outputs: Tensor, kernel: Tensor, order: str = "quadrant", *, upper: bo
         outputs: ``y``, shape (B, c, h, w).
         kernel: shape (c, c, p, q). Of its corner tap only one triangle is read, and of the last row of a kernel in
             the order ``"rows"`` only the corner tap.
-        order: a name in :data:`ORDERS`.
+        order: a name in ``ORDERS``.
         upper: whether the corner tap is upper instead of lower triangular.
 
     Returns:

@@ -107,7 +107,7 @@ class Butterfly(LinearTransform):
 
 
 class ButterflyTransform(Chain):
-    """:class:`Butterfly` along the channels, then along the pixels: every entry of an image reaches every other.
+    """A butterfly along the channels, then one along the pixels: every entry of an image reaches every other.
 
     Args:
         shape: ``(c, h, w)``.
