@@ -54,6 +54,7 @@ def start(flow: FlowConfig, training: TrainingConfig, running: Running, *, condi
     summary = describe_source(training.data, source)
     training = replace(training, data=plain_spec(training.data), batch_size=_batch_size(training, source, running))
     folder = running.out or Path("runs") / (training.preset or f"{source.name}-{flow.mixing}")
+    check_writable(folder / "checkpoints" / "last.ckpt")
     is_first = running.devices * running.num_nodes == 1 or rank_zero_only.rank == 0  # type: ignore[attr-defined]
     if is_first:  # other ranks find what the first one makes
         check_free(folder)
@@ -106,6 +107,7 @@ def resume(saved: SavedRun, training: TrainingConfig, running: Running) -> None:
             f"the images in {training.data} are not those of the run any more: {change}; --changed-data goes on with "
             "them, --data names another place"
         )
+    check_writable(saved.folder / "checkpoints" / "last.ckpt")
     _train(saved.flow, training, source, saved.folder, running, saved.checkpoint)
 
 
@@ -117,7 +119,6 @@ def _train(
     from nflows_woodbury.train.trainer import make_trainer
 
     quieten()
-    check_writable(folder / "checkpoints" / "last.ckpt")
     if training.compile:
         check_compiler()
     if running.num_nodes > 1:
