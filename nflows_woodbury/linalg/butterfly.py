@@ -71,7 +71,7 @@ def multiply(blocks: Sequence[Tensor], columns: Tensor) -> Tensor:
 
 
 def multiply_backwards(blocks: Sequence[Tensor], columns: Tensor) -> Tensor:
-    """``B_1 B_2 … B_m x``: with the blocks of :func:`inverses` the inverse of :func:`multiply`.
+    """``B_1 B_2 … B_m x``: with the blocks of ``inverses`` the inverse of ``multiply``.
 
     >>> import torch
     >>> multiply_backwards([torch.full((1, 2, 2), 3.0)], torch.tensor([[1.0], [2.0]])).flatten()

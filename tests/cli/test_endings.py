@@ -132,7 +132,7 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_a_closed_pipe_ends_training_with_a_checkpoint(tmp_path: Path) -> None:
     words = " ".join(map(str, TINY)).replace(" --quiet", "")
     done = shell(
-        f"COMMAND train {words} --max-steps 100000 --out run 2>&1 | head -c 1000 > head; echo ${{PIPESTATUS[0]}}", tmp_path
+        f"COMMAND train {words} --max-steps 100000 --out run 2>&1 | head -c 999 > o; echo ${{PIPESTATUS[0]}}", tmp_path
     )
     assert done.stdout.strip() == "141" and done.stderr == ""
     assert 0 < read_checkpoint(tmp_path / "run")["global_step"] < 100000
