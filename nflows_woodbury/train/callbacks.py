@@ -161,7 +161,7 @@ class ProgressBar(pl.Callback):
         """Count a step."""
         if self._bar is None or not module.is_step_end(batch_idx):
             return
-        if trainer.global_step % self.every == 0:
+        if trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps:
             values = {"bits/dim": float(trainer.progress_bar_metrics.get("train_bits_per_dim", float("nan")))}
             if self.validation.value is not None:
                 values["validation"] = self.validation.value

@@ -180,6 +180,6 @@ def test_progress_goes_to_one_stream_and_results_to_the_other(tmp_path: Path, ca
     words = [word for word in TINY if word != "--quiet"]
     assert run("train", *words, "--max-steps", 3, "--out", tmp_path / "run") == 0
     printed = capsys.readouterr()
-    assert printed.out.startswith("3 steps in ") and "\r" not in printed.out and "3/3" in printed.err
+    assert "\n3 steps in " in printed.out and "\r" not in printed.out and "3/3" in printed.err
     with Image.open(tmp_path / "run" / "reconstructions.png") as image:
         assert image.width > 0
