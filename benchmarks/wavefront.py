@@ -1,10 +1,11 @@
 """Time the wavefront inverse of a triangular convolution against substitution pixel by pixel.
 
-Both are plain torch, vectorised over batch and channels. Pixel by pixel comes twice: ``textbook`` solves with the
-triangular corner tap at every pixel, ``folded`` multiplies kernel and image by its inverse ahead of the loop, as the
-wavefront does. All run in turn, forward only, on the same data; the table gives medians in milliseconds.
+Both are plain torch, vectorised over batch, channels and groups. Pixel by pixel comes twice: ``textbook`` solves with
+the triangular corner tap at every pixel, ``folded`` multiplies kernel and image by its inverse ahead of the loop, as
+the wavefront does. All run in turn, forward only, on the same data; the table gives medians in milliseconds.
 
-    python benchmarks/wavefront.py --threads 1 --repeats 15 --json wavefront.json
+    python benchmarks/wavefront.py --threads 1 --repeats 15 --json wavefront.json    # one of emerging's convolutions
+    python benchmarks/wavefront.py --groups 4 --kernel 3 --sizes 16x12x32x32 16x48x32x32 16x96x32x32    # FInC's
 """
 
 from __future__ import annotations
@@ -30,33 +31,37 @@ SIZES = ("16x12x16x16", "16x48x16x16", "16x96x32x32")
 
 def textbook(outputs: Tensor, kernel: Tensor) -> Tensor:
     corner, taps, inputs = _start(outputs, kernel)
-    p, q = kernel.shape[2:]
-    for i in range(outputs.shape[2]):
-        for j in range(outputs.shape[3]):
-            known = inputs[:, :, i : i + p, j : j + q].flatten(1)
-            rest = outputs[:, :, i, j].mT - taps @ known.mT
-            inputs[:, :, i + p - 1, j + q - 1] = torch.linalg.solve_triangular(corner, rest, upper=False).mT
-    return inputs[:, :, p - 1 :, q - 1 :]
+    p, q = kernel.shape[3:]
+    for i in range(outputs.shape[3]):
+        for j in range(outputs.shape[4]):
+            known = inputs[..., i : i + p, j : j + q].flatten(2)
+            rest = outputs[..., i, j].mT - taps @ known.mT
+            inputs[..., i + p - 1, j + q - 1] = torch.linalg.solve_triangular(corner, rest, upper=False).mT
+    return inputs[..., p - 1 :, q - 1 :]
 
 
 def folded(outputs: Tensor, kernel: Tensor) -> Tensor:
     corner, taps, inputs = _start(outputs, kernel)
-    p, q = kernel.shape[2:]
-    inverse = torch.linalg.solve_triangular(corner, torch.eye(len(corner)), upper=False)
-    taps, scaled = -(inverse @ taps).mT.contiguous(), torch.matmul(inverse, outputs.flatten(2)).view(outputs.shape)
-    for i in range(outputs.shape[2]):
-        for j in range(outputs.shape[3]):
-            known = inputs[:, :, i : i + p, j : j + q].flatten(1)
-            inputs[:, :, i + p - 1, j + q - 1] = torch.addmm(scaled[:, :, i, j], known, taps)
-    return inputs[:, :, p - 1 :, q - 1 :]
+    p, q = kernel.shape[3:]
+    inverse = torch.linalg.solve_triangular(corner, torch.eye(corner.shape[1]).expand_as(corner), upper=False)
+    taps = -(inverse @ taps).mT.contiguous()
+    scaled = torch.matmul(inverse[:, None], outputs.flatten(3)).view(outputs.shape)
+    for i in range(outputs.shape[3]):
+        for j in range(outputs.shape[4]):
+            known = inputs[..., i : i + p, j : j + q].flatten(2)
+            if len(inputs) == 1:
+                inputs[0, ..., i + p - 1, j + q - 1] = torch.addmm(scaled[0, ..., i, j], known[0], taps[0])
+            else:
+                inputs[..., i + p - 1, j + q - 1] = torch.baddbmm(scaled[..., i, j], known, taps)
+    return inputs[..., p - 1 :, q - 1 :]
 
 
 def _start(outputs: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The corner tap, the other taps as a matrix, and zeros with a margin for the solution."""
-    corner, taps = kernel[:, :, -1, -1], kernel.clone()
-    taps[:, :, -1, -1] = 0
-    p, q = kernel.shape[2:]
-    return corner, taps.flatten(1), F.pad(torch.zeros_like(outputs), (q - 1, 0, p - 1, 0))
+    corner, taps = kernel[..., -1, -1], kernel.clone()
+    taps[..., -1, -1] = 0
+    p, q = kernel.shape[3:]
+    return corner, taps.flatten(2), F.pad(torch.zeros_like(outputs), (q - 1, 0, p - 1, 0))
 
 
 METHODS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -67,13 +72,14 @@ METHODS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 @torch.no_grad()
-def measure(size: tuple[int, ...], kernel_size: int, repeats: int) -> dict[str, Any]:
+def measure(size: tuple[int, ...], kernel_size: int, groups: int, repeats: int) -> dict[str, Any]:
     """Medians of all methods at one size, with the steps that they take one after another."""
-    _, channels, height, width = size
-    kernel = 0.1 / (channels * kernel_size**2) ** 0.5 * torch.randn(channels, channels, kernel_size, kernel_size)
-    kernel = triangular_conv.triangular(kernel, kernel[:, :, -1, -1].tril(-1) + torch.eye(channels))
-    images = torch.randn(size)
-    outputs = triangular_conv.convolve(images, kernel)
+    batch, channels, height, width = size[0], size[1] // groups, *size[2:]
+    kernel = torch.randn(groups, channels, channels, kernel_size, kernel_size)
+    kernel *= 0.1 / (channels * kernel_size**2) ** 0.5
+    kernel = triangular_conv.triangular(kernel, kernel[..., -1, -1].tril(-1) + torch.eye(channels))
+    images = torch.randn(groups, batch, channels, height, width)
+    outputs = torch.stack([triangular_conv.convolve(*pair) for pair in zip(images, kernel, strict=True)])
     for name, method in METHODS.items():  # also the warm-up
         torch.testing.assert_close(method(outputs, kernel), images, atol=1e-4, rtol=0, msg=name)
     seconds: dict[str, list[float]] = {name: [] for name in METHODS}
@@ -86,6 +92,7 @@ def measure(size: tuple[int, ...], kernel_size: int, repeats: int) -> dict[str, 
     return {
         "size": "x".join(map(str, size)),
         "kernel": kernel_size,
+        "groups": groups,
         "steps": {"wavefront": len(wavefronts(height, width)), "pixel by pixel": height * width},
         "milliseconds": medians,
         "ratio": {name: medians[name] / medians["wavefront"] for name in METHODS if name != "wavefront"},
@@ -117,14 +124,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sizes = [*map(_size, SIZES)]
     parser.add_argument("--sizes", nargs="+", type=_size, default=sizes, help="BATCHxCHANNELSxHEIGHTxWIDTH, any number")
     parser.add_argument("--kernel", type=int, default=2, help="side of the quadrant: 2 for a joint 3 x 3 window")
+    parser.add_argument("--groups", type=int, default=1, help="groups of channels, each with a kernel of its own")
     parser.add_argument("--repeats", type=int, default=15, help="timed runs of each method, in turn")
     parser.add_argument("--threads", type=int, default=1, help="threads that torch uses")
     parser.add_argument("--seed", type=int, default=0, help="seed of kernel and images")
     parser.add_argument("--json", type=Path, help="file for the results and the settings")
     options = parser.parse_args(arguments)
+    if any(size[1] % options.groups for size in options.sizes):
+        parser.error(f"--sizes must have channels divisible by --groups {options.groups}")
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    rows = [measure(size, options.kernel, options.repeats) for size in options.sizes]
+    rows = [measure(size, options.kernel, options.groups, options.repeats) for size in options.sizes]
     print(table(rows))
     if options.json:
         settings = {"threads": options.threads, "repeats": options.repeats, "seed": options.seed}

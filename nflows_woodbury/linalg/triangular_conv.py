@@ -64,18 +64,18 @@ def convolve(inputs: Tensor, kernel: Tensor, order: str = "quadrant") -> Tensor:
 
 
 def triangular(kernel: Tensor, corner: Tensor, order: str = "quadrant") -> Tensor:
-    """``kernel`` (c, c, p, q) with ``corner`` (c, c) as its corner tap, and zeros where ``order`` allows no tap.
+    """``kernel`` (..., p, q) with ``corner`` (...) as its corner tap, and zeros where ``order`` allows no tap.
 
     >>> import torch
     >>> triangular(torch.ones(1, 1, 2, 3), torch.full((1, 1), 5.0), order="rows")
     tensor([[[[1., 1., 1.],
               [0., 5., 0.]]]])
     """
-    grid, (p, q) = grid_of(kernel, order), kernel.shape[2:]
+    grid, (p, q) = grid_of(kernel, order), kernel.shape[-2:]
     allowed = torch.zeros(p, q, dtype=torch.bool, device=kernel.device)
     for *_, tap in grid.taps:
         allowed[tap] = True
-    alone = F.pad(corner[:, :, None, None], (grid.corner, q - 1 - grid.corner, p - 1, 0))
+    alone = F.pad(corner[..., None, None], (grid.corner, q - 1 - grid.corner, p - 1, 0))
     return torch.where(allowed, kernel, alone)
 
 
@@ -86,14 +86,14 @@ def solve(outputs: Tensor, kernel: Tensor, order: str = "quadrant", *, upper: bo
     the same substitution on the flipped image with the transposed kernel.
 
     Args:
-        outputs: ``y``, shape (B, c, h, w).
-        kernel: shape (c, c, p, q). Of its corner tap only one triangle is read, and of the last row of a kernel in
-            the order ``"rows"`` only the corner tap.
+        outputs: ``y``, shape (B, c, h, w); or groups that are solved at once, (g, B, c, h, w).
+        kernel: shape (c, c, p, q), or that of each group, (g, c, c, p, q). Of its corner tap only one triangle is read,
+            and of the last row of a kernel in the order ``"rows"`` only the corner tap.
         order: a name in ``ORDERS``.
         upper: whether the corner tap is upper instead of lower triangular.
 
     Returns:
-        ``x``, shape (B, c, h, w).
+        ``x``, of the shape of ``outputs``.
 
     >>> import torch
     >>> kernel = triangular(0.1 * torch.randn(3, 3, 2, 2), torch.eye(3))
@@ -101,7 +101,9 @@ def solve(outputs: Tensor, kernel: Tensor, order: str = "quadrant", *, upper: bo
     >>> bool(torch.allclose(solve(convolve(images, kernel), kernel), images, atol=1e-4))
     True
     """
-    corner = kernel[:, :, -1, grid_of(kernel, order).corner]
+    if kernel.dim() == 4:
+        return solve(outputs[None], kernel[None], order, upper=upper)[0]
+    corner = kernel[..., -1, grid_of(kernel, order).corner]
     kernel = triangular(kernel, corner.triu() if upper else corner.tril(), order)
     if is_traced():
         return _operator(outputs, kernel, order, upper)
@@ -118,12 +120,12 @@ def _save(ctx: Any, inputs: tuple[Tensor, Tensor, str, bool], output: Tensor) ->
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
     """The transposed solve for ``outputs``; for ``kernel`` what it meets in the convolution of the solution."""
     kernel, inputs = ctx.saved_tensors
-    c, _, p, q = kernel.shape
-    adjoint = solve(gradient.flip(2, 3), kernel.transpose(0, 1), ctx.order, upper=not ctx.upper).flip(2, 3)
-    windows = _windows(_pad(inputs, kernel, ctx.order), *inputs.shape[2:])
-    columns = adjoint.reshape(adjoint.shape[0], c, windows.shape[2])  # as vmap cannot flatten here
-    taps = torch.matmul(columns, windows.mT).sum(0)
-    return adjoint, -taps.view(c, p, q, c).permute(0, 3, 1, 2), None, None
+    groups, batch, c, height, width = inputs.shape
+    adjoint = solve(gradient.flip(3, 4), kernel.transpose(1, 2), ctx.order, upper=not ctx.upper).flip(3, 4)
+    windows = _windows(_pad(inputs.flatten(0, 1), kernel, ctx.order), height, width).unflatten(0, (groups, batch))
+    columns = adjoint.reshape(groups, batch, c, height * width)  # as vmap cannot flatten here
+    taps = torch.matmul(columns, windows.mT).sum(1)
+    return adjoint, -taps.view(groups, c, *kernel.shape[3:], c).permute(0, 1, 4, 2, 3), None, None
 
 
 class _Solve(torch.autograd.Function):
@@ -144,7 +146,7 @@ _operator.register_autograd(_backward, setup_context=_save)
 
 
 def _pad(inputs: Tensor, kernel: Tensor, order: str) -> Tensor:
-    p, q = kernel.shape[2:]
+    p, q = kernel.shape[-2:]
     corner = grid_of(kernel, order).corner
     return F.pad(inputs, (corner, q - 1 - corner, p - 1, 0))
 

@@ -83,7 +83,7 @@ def grid_of(kernel: Tensor, order: str, height: int = 1, width: int = 1) -> Grid
     >>> grid_of(torch.ones(1, 1, 2, 2), "quadrant", height=4, width=3).size
     (5, 4)
     """
-    p, q = map(int, kernel.shape[2:])  # to torch.jit.trace they would be tensors
+    p, q = map(int, kernel.shape[-2:])  # to torch.jit.trace they would be tensors
     return ORDERS[check_one_of("order", order, ORDERS)](height, width, p, q)
 
 
@@ -101,17 +101,17 @@ def wavefronts(height: int, width: int, order: str = "quadrant") -> list[tuple[i
 
 
 def substitute(outputs: Tensor, kernel: Tensor, order: str, upper: bool) -> Tensor:
-    """``x`` from ``y`` of shape (B, c, h, w), without a graph.
+    """``x`` from ``y`` of shape (g, B, c, h, w), each group with its kernel of (g, c, c, p, q), without a graph.
 
     >>> import torch
-    >>> substitute(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 1, 2), "quadrant", upper=False)
-    tensor([[[[1., 0.],
-              [1., 0.]]]])
+    >>> substitute(torch.ones(1, 1, 1, 2, 2), torch.ones(1, 1, 1, 1, 2), "quadrant", upper=False)
+    tensor([[[[[1., 0.],
+               [1., 0.]]]]])
     """
-    batch, channels, height, width = outputs.shape
+    groups, batch, channels, height, width = outputs.shape
     grid = grid_of(kernel, order, height, width)
     own, kernel = _divided_by_corner(outputs, kernel, grid.corner, upper)
-    # One buffer in the order m, image, t, channel. The taps of a pixel on consecutive wavefronts are neighbours in it,
+    # One buffer in the order group, m, image, t, channel. The taps of a pixel on consecutive wavefronts are neighbours,
     # and the pixels of a wavefront in all images equally far apart: a step is a few products and copies nothing.
     # In the order "quadrant" place m uses only the entries t = m, ..., m + size - 1: rows of that length are enough.
     image = grid.size[1] * channels
@@ -119,56 +119,62 @@ def substitute(outputs: Tensor, kernel: Tensor, order: str, upper: bool) -> Tens
     def offset(m: int, t: int) -> int:
         return m * batch * image + t * channels
 
-    buffer = outputs.new_zeros(offset(grid.size[0], grid.size[0]))
-    strides = (image, offset(*grid.row), offset(*grid.column), 1)
-    pixels = buffer.as_strided((batch, height, width, channels), strides, offset(*grid.origin))
+    size = offset(grid.size[0], grid.size[0])
+    buffer = outputs.new_zeros(groups * size)
+    strides = (size, image, offset(*grid.row), offset(*grid.column), 1)
+    pixels = buffer.as_strided((groups, batch, height, width, channels), strides, offset(*grid.origin))
     pixels.copy_(own)
+    # a batch of one product would be slower than the product
+    batched, jump, multiply = ((groups,), (size,), Tensor.baddbmm_) if groups > 1 else ((), (), Tensor.addmm_)
     taps = [(offset(m, t), _as_rows(kernel, tap)) for m, t, tap in grid.taps]
+    taps = [(start, weight if groups > 1 else weight[0]) for start, weight in taps]
     for t, (first, last) in enumerate(grid.steps):
         start, rows = offset(first, t), (last - first) * batch
-        unknown = buffer.as_strided((rows, channels), (image, 1), start + offset(*grid.origin))
+        unknown = buffer.as_strided((*batched, rows, channels), (*jump, image, 1), start + offset(*grid.origin))
         for tap, weight in taps:
-            unknown.addmm_(buffer.as_strided((rows, len(weight)), (image, 1), start + tap), weight)
-    return pixels.permute(0, 3, 1, 2).contiguous()
+            known = buffer.as_strided((*batched, rows, weight.shape[-2]), (*jump, image, 1), start + tap)
+            multiply(unknown, known, weight)
+    return pixels.permute(0, 1, 4, 2, 3).contiguous()
 
 
 def substitute_plainly(outputs: Tensor, kernel: Tensor, order: str, upper: bool) -> Tensor:
     """The same by operations that write over nothing, with a graph.
 
     >>> import torch
-    >>> substitute_plainly(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 1, 2), "quadrant", upper=False)
-    tensor([[[[1., 0.],
-              [1., 0.]]]])
+    >>> substitute_plainly(torch.ones(1, 1, 1, 2, 2), torch.ones(1, 1, 1, 1, 2), "quadrant", upper=False)
+    tensor([[[[[1., 0.],
+               [1., 0.]]]]])
     """
-    batch, channels, height, width = outputs.shape
+    groups, batch, channels, height, width = outputs.shape
     grid = grid_of(kernel, order, height, width)
     own, kernel = _divided_by_corner(outputs, kernel, grid.corner, upper)
     taps = [(m, t, _as_rows(kernel, tap)) for m, t, tap in grid.taps]
     i, j = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     m_of, t_of = (i * row + j * column for row, column in zip(grid.row, grid.column, strict=True))
     before, (places, _) = grid.origin, grid.size
-    solved = [outputs.new_zeros(places, batch, channels)] * before[1]  # wavefront by wavefront, the first are margins
+    solved = [outputs.new_zeros(places, groups, batch, channels)] * before[1]  # by wavefront, the first are margins
     for t, (first, last) in enumerate(grid.steps):
         i, j = (t_of == t).nonzero(as_tuple=True)
         order_of_m = m_of[i, j].argsort()
-        unknown = own[:, i[order_of_m], j[order_of_m]].transpose(0, 1)  # (places of this wavefront, B, c)
+        unknown = own[:, :, i[order_of_m], j[order_of_m]].movedim(2, 0)  # (places of this wavefront, g, B, c)
         for m, earlier, weight in taps:
-            near = [solved[t + earlier + k][first + m : last + m] for k in range(len(weight) // channels)]
+            near = [solved[t + earlier + k][first + m : last + m] for k in range(weight.shape[1] // channels)]
             unknown = unknown + torch.cat(near, -1) @ weight if near else unknown
-        solved.append(F.pad(unknown, (0, 0, 0, 0, first + before[0], places - last - before[0])))
-    return torch.stack(solved)[t_of + before[1], m_of + before[0]].permute(2, 3, 0, 1)
+        solved.append(F.pad(unknown, (*[0] * 6, first + before[0], places - last - before[0])))
+    return torch.stack(solved)[t_of + before[1], m_of + before[0]].permute(2, 3, 4, 0, 1)
 
 
 def _divided_by_corner(outputs: Tensor, kernel: Tensor, corner: int, upper: bool) -> tuple[Tensor, Tensor]:
-    """``D^-1 y``, pixels first as (B, h, w, c), and ``-D^-1 K``: the corner tap inverted in float64."""
-    batch, channels, height, width = outputs.shape
-    inverse = small.triangular_inverse(small.wide(kernel[:, :, -1, corner]), upper=upper)
-    divided = (inverse @ small.wide(kernel).reshape(channels, -1)).reshape(kernel.shape).to(kernel.dtype)
-    own = outputs.reshape(batch, channels, height * width).mT @ inverse.mT.to(outputs.dtype)
-    return own.reshape(batch, height, width, channels), -divided
+    """``D^-1 y``, pixels first as (g, B, h, w, c), and ``-D^-1 K``: the corner tap inverted in float64."""
+    groups, batch, channels, height, width = outputs.shape
+    inverse = small.triangular_inverse(small.wide(kernel[..., -1, corner]), upper=upper)
+    divided = (inverse @ small.wide(kernel).reshape(groups, channels, -1)).reshape(kernel.shape).to(kernel.dtype)
+    columns = outputs.reshape(groups, batch, channels, height * width)
+    own = columns.mT @ inverse.mT.to(outputs.dtype)[:, None]
+    return own.reshape(groups, batch, height, width, channels), -divided
 
 
 def _as_rows(kernel: Tensor, tap: tuple[slice, slice]) -> Tensor:
-    """Some taps as one matrix that multiplies from the right, (taps c, c)."""
-    taps = kernel[(..., *tap)].permute(2, 3, 1, 0)
-    return taps.reshape(-1, taps.shape[3])
+    """Some taps as one matrix that multiplies from the right, (g, taps c, c)."""
+    taps = kernel[(..., *tap)].permute(0, 3, 4, 2, 1)
+    return taps.reshape(taps.shape[0], -1, taps.shape[4])

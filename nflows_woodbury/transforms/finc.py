@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nflows_woodbury.checks import check_channel_inputs, check_image_shape, check_one_of, check_positive_int
 from nflows_woodbury.linalg import small, triangular_conv
@@ -26,8 +27,8 @@ class FInCConvolution(LinearTransform):
     The channels are split into one group for each corner, as even as can be, and each group sees its own channels in
     the ``k x k`` pixels towards its corner. ``K_00``, the tap on the pixel itself, is lower triangular with a positive
     diagonal that cannot vanish. So the Jacobian is triangular, and the inverse is substitution along anti-diagonals,
-    ``h + w - 1`` steps: see :mod:`nflows_woodbury.linalg.triangular_conv`. Forward and inverse cost
-    ``O(k^2 c^2 h w / 4)`` per image.
+    ``h + w - 1`` steps for all groups at once: see :mod:`nflows_woodbury.linalg.triangular_conv`. Forward and inverse
+    cost ``O(k^2 c^2 h w / 4)`` per image.
 
     The groups do not mix, and no pixel reaches another that lies farther from its group's corner: a layer that mixes
     channels stands beside it. (The mixing ``"finc"`` of :data:`nflows_woodbury.config.names.MIXINGS` has a 1x1
@@ -81,25 +82,35 @@ class FInCConvolution(LinearTransform):
 
     def map_forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Turn each group's corner up and left, convolve, turn back."""
-        return self._by_group(triangular_conv.convolve, inputs), self._logabsdet(inputs)
+        pairs = zip(self._groups(inputs), self._kernels(), strict=True)
+        return self._joined([triangular_conv.convolve(*pair) for pair in pairs]), self._logabsdet(inputs)
 
     def map_inverse(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn each group's corner up and left, substitute, turn back."""
-        return self._by_group(triangular_conv.solve, inputs), -self._logabsdet(inputs)
+        """Turn each group's corner up and left, substitute in all groups at once, turn back."""
+        outputs = triangular_conv.solve(torch.stack(self._groups(inputs)), torch.stack(self._kernels()))
+        return self._joined(outputs.unbind()), -self._logabsdet(inputs)
 
-    def _by_group(self, apply: Callable[[Tensor, Tensor], Tensor], inputs: Tensor) -> Tensor:
-        outputs = []
-        for corner, images, kernel in zip(self.corners, inputs.split(self.sizes, 1), self._kernels(), strict=True):
-            axes, _ = CORNERS[corner]
-            outputs.append(apply(images.flip(axes), kernel).flip(axes))
-        return torch.cat(outputs, 1)
+    def _groups(self, images: Tensor) -> list[Tensor]:
+        """The groups' channels, corners up and left, those that the largest group has more as zeros."""
+        parts, largest = images.split(self.sizes, 1), self.sizes[0]
+        turned = [part.flip(CORNERS[corner][0]) for part, corner in zip(parts, self.corners, strict=True)]
+        return [F.pad(part, (0, 0, 0, 0, 0, largest - part.shape[1])) for part in turned]
 
-    def _kernels(self) -> Iterator[Tensor]:
-        """The kernel of each group, as a pixel up and left sees it."""
+    def _joined(self, groups: Sequence[Tensor]) -> Tensor:
+        """The images of :meth:`_groups`."""
+        parts = zip(groups, self.sizes, self.corners, strict=True)
+        return torch.cat([group[:, :size].flip(CORNERS[corner][0]) for group, size, corner in parts], 1)
+
+    def _kernels(self) -> list[Tensor]:
+        """The kernel of each group, as a pixel up and left sees it; channels that are zeros stay so."""
+        kernels, largest = [], self.sizes[0]
         scales = _bounded(self.log_scale).exp().split(self.sizes)
         for weight, scale in zip(self.weight.split(self.sizes), scales, strict=True):
-            weight = weight[:, : len(scale)]
-            yield triangular_conv.triangular(weight, weight[:, :, -1, -1].tril(-1) + scale.diag())
+            more = largest - len(scale)
+            weight = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, more))
+            own = weight[:, :, -1, -1].tril(-1) + F.pad(scale, (0, more), value=1.0).diag()
+            kernels.append(triangular_conv.triangular(weight, own))
+        return kernels
 
     def _logabsdet(self, inputs: Tensor) -> Tensor:
         return inputs.shape[2] * inputs.shape[3] * _bounded(small.wide(self.log_scale)).sum()

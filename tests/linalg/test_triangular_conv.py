@@ -68,7 +68,22 @@ def test_map_and_inverse_are_those_of_a_triangular_matrix(order: str, upper: boo
     torch.testing.assert_close(pixels_first(convolve(images, kernel, order)), pixels_first(images) @ matrix.mT)
     expected = torch.linalg.solve(matrix, pixels_first(images).mT).mT
     torch.testing.assert_close(pixels_first(solve(images, kernel, order, upper=upper)), expected)
-    torch.testing.assert_close(pixels_first(substitute_plainly(images, kernel, order, upper)), expected)
+    plain = substitute_plainly(images[None], kernel[None], order, upper)[0]
+    torch.testing.assert_close(pixels_first(plain), expected)
+
+
+@each_order
+@each_triangle
+def test_groups_are_solved_at_once_each_with_its_kernel(order: str, upper: bool) -> None:
+    kernel = make_kernel(2, 2, 3, order, upper)
+    kernels = (kernel * (0.8 + 0.4 * torch.rand(3, *kernel.shape, dtype=torch.float64))).requires_grad_()
+    images = torch.randn(3, 4, 2, 5, 3, dtype=torch.float64, requires_grad=True)
+    alone = torch.stack([solve(*pair, order, upper=upper) for pair in zip(images, kernels, strict=True)])
+    weights = torch.randn_like(alone)
+    expected = torch.autograd.grad((alone * weights).sum(), (images, kernels))
+    for outputs in (solve(images, kernels, order, upper=upper), substitute_plainly(images, kernels, order, upper)):
+        torch.testing.assert_close(outputs, alone)
+        torch.testing.assert_close(torch.autograd.grad((outputs * weights).sum(), (images, kernels)), expected)
 
 
 def test_correlate_is_a_convolution_without_padding() -> None:
@@ -131,7 +146,7 @@ def test_compilers_call_it_as_one_operator_with_the_same_gradients() -> None:
         outputs = inverse(*arguments)
         results.append([outputs, *torch.autograd.grad(outputs.square().sum(), arguments)])
     torch.testing.assert_close(*results)
-    torch.library.opcheck(triangular_conv._operator, (images, kernel.requires_grad_(), "quadrant", False))
+    torch.library.opcheck(triangular_conv._operator, (images[None], kernel[None].requires_grad_(), "quadrant", False))
 
 
 class CountProducts(TorchDispatchMode):
