@@ -25,9 +25,9 @@ from nflows_woodbury.config import MIXINGS as NAMED
 from nflows_woodbury.config import FlowConfig
 from nflows_woodbury.transforms.macow import MaCowUnit
 
-# Every mixing that has a name, but for conv1x1-plu, which looks like conv1x1; and MaCow's coupling for comparison.
+# Every mixing that has a name, but for those that look like conv1x1; and MaCow's coupling for comparison.
 MIXINGS = {
-    **{name: mixing for name, mixing in NAMED.items() if name != "conv1x1-plu"},
+    **{name: mixing for name, mixing in NAMED.items() if not name.startswith("conv1x1-")},
     "macow": lambda dc, ds: partial(MaCowUnit, hidden_channels=16),
 }
 

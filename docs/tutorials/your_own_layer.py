@@ -77,7 +77,7 @@ print(f"there and back: {(layer.inverse(y)[0] - x).abs().max():.0e}")
 print(torch.autograd.gradcheck(lambda x: layer(x)[0], x.requires_grad_()))
 
 # name
-MIXINGS["butterfly"] = lambda dc, ds: lambda shape: Chain([InvertibleConv1x1(shape), Butterfly(shape)])
+MIXINGS["my-butterfly"] = lambda dc, ds: lambda shape: Chain([InvertibleConv1x1(shape), Butterfly(shape)])
 
 # comparison
 source = open_source("photos", size=16)
@@ -97,11 +97,11 @@ def train(mixing, seed, iterations=150):
     return flow
 
 
-for mixing in ("conv1x1", "butterfly"):
+for mixing in ("conv1x1", "my-butterfly"):
     flows = [train(mixing, seed) for seed in (0, 1)]
     parameters = sum(parameter.numel() for parameter in flows[0].parameters())
     results = ", ".join(f"{bits_per_dim(flow, source.test).mean():.3f}" for flow in flows)
-    print(f"{mixing:10} {parameters:6} parameters  {results} bits/dim")
+    print(f"{mixing:12} {parameters:6} parameters  {results} bits/dim")
 
 # picture
 stages = next(part for part in flows[0].modules() if isinstance(part, Butterfly)).rows.detach()

@@ -23,8 +23,10 @@ from nflows_woodbury import (
     HaarSqueeze,
     InvertibleConv1x1,
     LowRankTransform,
+    MEWoodburyTransform,
     PeriodicConvolution,
     Squeeze,
+    WoodburyTransform,
 )
 from nflows_woodbury.transforms.conv1x1 import PARAMETRIZATIONS
 
@@ -33,7 +35,7 @@ Shape = tuple[int, ...]
 
 def dense(transform: Transform, shape: Shape) -> Tensor:
     """The matrix (D, D) of a linear transform on the entries of one input in order, float64; a chain's is a product."""
-    if not isinstance(transform, Chain):
+    if type(transform) in TWINS or not isinstance(transform, Chain):
         return TWINS[type(transform)](transform, shape)
     matrix = eye(prod(shape))
     for part in transform:
@@ -58,6 +60,22 @@ def low_rank(layer: LowRankTransform, shape: Shape) -> Tensor:
     update = eye(layer.size) + layer.U @ layer.V
     before, after = prod(shape[: layer.axes[0]]), prod(shape[layer.axes[-1] + 1 :])
     return kronecker(eye(before), update if layer.axes[0] == 0 else update.mT, eye(after))
+
+
+def woodbury(layer: WoodburyTransform, shape: Shape) -> Tensor:
+    """``A x B`` of a c x s matrix x is ``kron(A, B^T)`` on its entries, row by row."""
+    channels, pixels = _updates(layer, shape[0], shape[1] * shape[2])
+    return kronecker(channels, pixels.mT)
+
+
+def me_woodbury(layer: MEWoodburyTransform, shape: Shape) -> Tensor:
+    channels, rows, columns = _updates(layer, *shape)
+    return kronecker(channels, rows.mT, columns.mT)
+
+
+def _updates(layer: Chain, *sizes: int) -> list[Tensor]:
+    """``I + U V`` of each part, whose sizes must be these."""
+    return [eye(size) + part.U @ part.V for size, part in zip(sizes, layer, strict=True)]
 
 
 def conv1x1(layer: InvertibleConv1x1, shape: Shape) -> Tensor:
@@ -202,6 +220,8 @@ def cyclic(size: int, by: int) -> Tensor:
 #: layer -> its matrix, from the layer and the shape of its inputs
 TWINS: dict[type[Transform], Callable[[Any, Shape], Tensor]] = {
     LowRankTransform: low_rank,
+    WoodburyTransform: woodbury,
+    MEWoodburyTransform: me_woodbury,
     InvertibleConv1x1: conv1x1,
     ActNorm: actnorm,
     Squeeze: squeeze,

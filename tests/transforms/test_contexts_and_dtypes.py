@@ -41,9 +41,12 @@ def test_a_context_of_another_size_or_of_class_numbers_is_refused(case: Case, di
     transform, inputs, given = case.draw()
     latents = transform(inputs, given)[0].detach() if direction == "inverse" else inputs
     apply = getattr(transform, direction)
-    larger = torch.nn.functional.pad(given, (0, 1, 0, 2))
-    with pytest.raises(ValueError, match=r"context must have the height and width of the inputs, .* got shape \(2, 3"):
-        apply(latents, larger)
+    taller, wider = (torch.nn.functional.pad(given, sides) for sides in ((0, 0, 0, 2), (0, 1)))
+    for other in (taller, wider, given[:, :, :1], given[:, :, :, :1]):
+        with pytest.raises(
+            ValueError, match=r"context must have the height and width of the inputs, .* got shape \(2, 3"
+        ):
+            apply(latents, other)
     with pytest.raises(
         ValueError, match=rf"got class numbers of shape \(2,\); .*Embedding\(num_classes, {CONTEXT_FEATURES}"
     ):

@@ -19,6 +19,7 @@ from table import (
 # fmt: off
 ROWS = [
     *rows("transforms/woodbury.py", "linalg/test_two_sided.py",
+        ("rows take the columns' factors", '"dh": (1,), "dw": (2,)', '"dh": (2,), "dw": (1,)'),
         ("hooks see nothing", "if any(part._forward_hooks or part._forward_pre_hooks for part in self.transforms):",
          "if False:"),
         ("log-det of the first update only", "return sum(others, first)", "return first"),
@@ -32,7 +33,7 @@ ROWS = [
         ("channels from the right", "(U, V) if axes[0] == 0 else", "(U, V) if axes[0] < 0 else"),
     ),
     *rows("transforms/woodbury.py", DENSE,
-        ("rows take the columns' factors", '"dh": (1,), "dw": (2,)', '"dh": (2,), "dw": (1,)'),
+        ("ranks in the other order", "zip(groups, ranks, strict=True)]", "zip(groups, reversed(ranks), strict=True)]"),
         ("pixels start as a reflection", '= ("reflection", "cancelling")\n', '= ("reflection", "reflection")\n'),
         ("rows start too small", '"cancelling-unit", "cancelling-unit"),', '"cancelling", "cancelling"),'),
         ("pixels of a row only", '"ds": (1, 2)', '"ds": (2,)'),
@@ -130,7 +131,9 @@ ROWS = [
     *rows("transforms/nets.py", "transforms/test_contexts_and_dtypes.py -k context",
         ("one context for all inputs", "if context.shape[0] != batch:", "if context.shape[0] > batch:"),
         ("contexts for one input", "if context.shape[0] != batch:", "if context.shape[0] < batch:"),
-        ("a row of context pixels for all", "context.shape[2] != height", "context.shape[2] < height"),
+        ("a row of context pixels for all", "context.shape[2] != height", "context.shape[2] > height"),
+        ("more rows of context than of pixels", "context.shape[2] != height", "context.shape[2] < height"),
+        ("a column of context pixels for all", "context.shape[3] != width", "context.shape[3] > width"),
     ),
     *rows("linalg/precision.py", "transforms/test_contexts_and_dtypes.py -k autocast",
         ("bfloat16 under autocast is refused", "inputs.dtype.itemsize < 4 and", "inputs.dtype.itemsize < 2 and"),
