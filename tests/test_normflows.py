@@ -13,8 +13,21 @@ import normflows as nf
 import pytest
 import torch
 from normflows.flows import flow_test
+from torch.distributions import Independent, Normal
 
-from nflows_woodbury import ActNorm, AffineCoupling, Chain, MEWoodburyTransform, Squeeze, UniformDequantize, initialize
+from nflows_woodbury import (
+    ActNorm,
+    AffineCoupling,
+    Chain,
+    MEWoodburyTransform,
+    Multiscale,
+    SplitPrior,
+    Squeeze,
+    TopPrior,
+    UniformDequantize,
+    WoodburyTransform,
+    initialize,
+)
 from nflows_woodbury import normflows as ours
 from nflows_woodbury.normflows import NflowsAdapter, NormflowsAdapter, WoodburyGlowBlock
 
@@ -26,14 +39,24 @@ FLOWS = {
     "ExponentialConv": {"kernel_size": 5},
     "FInCConv": {"kernel_size": 2},
     "InvertibleConv1x1": {"parametrization": "plu"},
+    "LowRankLinear": {"rank": 3},
     "MEWoodbury": {"ranks": (2, 3, 3)},
     "MaCow": {"hidden_channels": 8},
     "PeriodicConv": {},
     "SplineCoupling": {"hidden_channels": 8},
+    "SplitPrior": {},
+    "TopPrior": {},
     "Woodbury": {"ranks": (2, 3)},
     "WoodburyGlowBlock": {"hidden_channels": 8},
 }
-CONDITIONAL = ("MaCow", "SplineCoupling", "WoodburyGlowBlock")
+CONDITIONAL = ("MaCow", "SplineCoupling", "SplitPrior", "TopPrior", "WoodburyGlowBlock")
+SIZES = dict.fromkeys(FLOWS, SHAPE) | {"LowRankLinear": (9,)}  # of one input
+
+
+def built(name: str, **more) -> torch.nn.Module:
+    """A named class with its settings, off its start."""
+    size = SIZES[name] if len(SIZES[name]) > 1 else SIZES[name][0]
+    return moved(getattr(ours, name)(size, **FLOWS[name], **more))
 
 
 @pytest.fixture
@@ -71,11 +94,11 @@ def test_every_named_class_is_tried_here():
 def test_normflows_own_checks(name: str, context_features: int | None) -> None:
     torch.manual_seed(0)
     conditional = {} if context_features is None else {"context_features": context_features}
-    flow = moved(getattr(ours, name)(SHAPE, **FLOWS[name], **conditional))
+    flow = built(name, **conditional)
     context = None if context_features is None else torch.randn(5, context_features)
     check = flow_test.FlowTest()
-    check.checkForwardInverse(flow, torch.randn(5, *SHAPE), context, atol=1e-4, rtol=1e-4)
-    assert flow(torch.randn(5, *SHAPE), context=context)[1].shape == (5,)
+    check.checkForwardInverse(flow, torch.randn(5, *SIZES[name]), context, atol=1e-4, rtol=1e-4)
+    assert flow(torch.randn(5, *SIZES[name]), context=context)[1].shape == (5,)
 
 
 @pytest.mark.parametrize("name", FLOWS)
@@ -85,10 +108,10 @@ def test_named_classes_are_classes_like_any_other(name: str) -> None:
     assert getattr(importlib.import_module(flow_class.__module__), name) is flow_class
     assert flow_class.__doc__
     assert issubclass(flow_class, nf.flows.Flow)
-    expected = FLOWS[name].keys() | {"shape"}
+    expected = FLOWS[name].keys() | {"shape" if SIZES[name] == SHAPE else "features"}
     assert expected <= set(inspect.signature(flow_class).parameters)
-    flow = moved(flow_class(SHAPE, **FLOWS[name]))
-    z = torch.randn(2, *SHAPE)
+    flow = built(name)
+    z = torch.randn(2, *SIZES[name])
     assert torch.equal(pickle.loads(pickle.dumps(flow))(z)[0], flow(z)[0])
 
 
@@ -261,6 +284,98 @@ def test_normflows_flows_as_transforms(log_det: str) -> None:
 def test_adapters_refuse_the_other_kind(adapter, part, match: str) -> None:
     with pytest.raises(TypeError, match=match):
         adapter(part)
+
+
+# what a script of normflows writes, beside channels and hidden channels
+ACCEPTED = [
+    {},
+    {"split_mode": "channel", "scale": True, "scale_map": "exp", "leaky": 0.0, "init_zeros": True},
+    {"split_mode": "channel_inv", "net_actnorm": False},
+    {"scale": False},
+]
+
+
+@pytest.mark.parametrize("keywords", ACCEPTED, ids=str)
+@pytest.mark.filterwarnings("ignore:torch.lu is deprecated:UserWarning")
+def test_keywords_of_glow_block_mean_what_they_mean_there(keywords) -> None:
+    """The half that conditions comes through unchanged, and without a scale the coupling keeps volumes."""
+    torch.manual_seed(0)
+    shape = (5, 4, 4)
+    coupling = Chain(list(moved(WoodburyGlowBlock(shape, 8, **keywords)).transform)[2:])
+    theirs = moved(nf.flows.GlowBlock(5, 8, use_lu=False, **keywords)).flows[0]
+    inputs = torch.randn(2, *shape)
+    (outputs, logabsdet), (reference, of_reference) = coupling(inputs), theirs.inverse(inputs)
+    kept, of_theirs = ((values == inputs).all((0, 2, 3)).tolist() for values in (outputs, reference))
+    assert 0 < sum(kept) < 5
+    if keywords.get("split_mode") == "channel_inv":  # of an odd number our larger half conditions in either mode
+        assert kept == [False, False, True, True, True] and of_theirs == [False, False, False, True, True]
+    else:
+        assert kept == of_theirs
+    assert bool(logabsdet.any()) == bool(torch.as_tensor(of_reference).any()) == keywords.get("scale", True)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "match"),
+    [
+        ({"split_mode": "checkerboard"}, "split_mode must be one of channel, channel_inv, got 'checkerboard'; .*MaCow"),
+        ({"scale_map": "sigmoid"}, "scale_map must be 'exp', got 'sigmoid'; .*leave it out"),
+        ({"use_lu": True}, "use_lu must be None, got True; .*mixing=partial"),
+        ({"use_lu": False}, "use_lu must be None, got False; .*mixing=partial"),
+        ({"leaky": 0.1}, "leaky must be 0, got 0.1; .*coupling="),
+        ({"init_zeros": False}, "init_zeros must be True, got False; .*leave it out"),
+        ({"net_actnorm": True}, "net_actnorm must be False, got True; .*coupling="),
+        ({"scale": False, "coupling": AffineCoupling}, "scale must be True with a coupling of your own, got False"),
+    ],
+    ids=str,
+)
+def test_keywords_of_glow_block_that_the_block_lacks_name_their_replacement(keywords, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        WoodburyGlowBlock(SHAPE, 8, **keywords)
+
+
+def test_every_keyword_of_glow_block_is_known() -> None:
+    theirs = inspect.signature(nf.flows.GlowBlock).parameters.keys() - {"channels"}
+    assert theirs <= inspect.signature(WoodburyGlowBlock).parameters.keys()
+
+
+def with_learned_priors() -> tuple[nf.MultiscaleFlow, Multiscale]:
+    """The same layers in normflows' model of two levels with a standard normal base, and in ours."""
+    torch.manual_seed(0)
+    shapes = [(12, 4, 4), (24, 2, 2)]
+    levels = [
+        moved(Chain([Squeeze(), WoodburyTransform(shape, ranks=(3, 4)), prior(shape)]))
+        for shape, prior in zip(shapes, (SplitPrior, TopPrior), strict=True)
+    ]
+    fine, deep = ([NormflowsAdapter(part) for part in reversed(list(level))] for level in levels)
+    bases = [nf.distributions.DiagGaussian(shape, trainable=False) for shape in [(24, 2, 2), (6, 4, 4)]]
+    theirs = nf.MultiscaleFlow(bases, [deep, fine], [nf.flows.Merge()], class_cond=False)
+    return theirs, Multiscale(levels, shapes)
+
+
+def test_a_learned_split_prior_in_a_multiscale_flow_has_the_density_of_a_conditional_gaussian() -> None:
+    """``log p(z2 | z1) = log N(z2; mean(z1), scale(z1))`` at each split, as our own assembly has it."""
+    theirs, ours = with_learned_priors()
+    images = torch.randn(5, 3, 8, 8)
+    noise, logabsdet = ours(images)
+    expected = Independent(Normal(torch.zeros(192), 1.0), 1).log_prob(noise) + logabsdet
+    torch.testing.assert_close(theirs.log_prob(images, None), expected, rtol=1e-5, atol=1e-3)
+    fine, prior = Chain(list(ours.levels[0])[:-1]), ours.levels[0][-1]
+    given, values = fine(images)[0].chunk(2, 1)
+    mean, log_scale = prior.conv(given).chunk(2, 1)
+    assert mean.std() > 0.01
+    by_hand = Independent(Normal(mean, log_scale.exp()), 3).log_prob(values)
+    after, change = prior(torch.cat([given, values], 1))
+    standard = Independent(Normal(torch.zeros_like(mean), 1.0), 3).log_prob(after[:, 6:])
+    torch.testing.assert_close(standard + change, by_hand, rtol=1e-5, atol=1e-3)
+
+
+def test_samples_of_learned_split_priors_follow_temperature() -> None:
+    theirs, _ = with_learned_priors()
+    samples, log_prob = theirs.sample(4)
+    torch.testing.assert_close(log_prob, theirs.log_prob(samples, None), rtol=1e-4, atol=1e-2)
+    coldest = theirs.sample(2, temperature=1e-6)[0]  # every draw is the mean given the mean
+    torch.testing.assert_close(coldest[0], coldest[1], rtol=0, atol=1e-3)
+    assert coldest.abs().max() > 0.01
 
 
 def test_the_block_says_that_it_needs_a_shape() -> None:

@@ -6,6 +6,7 @@ nothing in normflows; :func:`register` puts the named classes into ``normflows.f
 """
 
 from nflows_woodbury.normflows.adapters import NflowsAdapter, NormflowsAdapter
+from nflows_woodbury.normflows.glow import WoodburyGlowBlock
 from nflows_woodbury.normflows.layers import (
     Butterfly,
     CirculantDiagonal,
@@ -13,14 +14,16 @@ from nflows_woodbury.normflows.layers import (
     ExponentialConv,
     FInCConv,
     InvertibleConv1x1,
+    LowRankLinear,
     MaCow,
     MEWoodbury,
     PeriodicConv,
     SplineCoupling,
+    SplitPrior,
+    TopPrior,
     Woodbury,
-    WoodburyGlowBlock,
-    register,
 )
+from nflows_woodbury.normflows.registration import register
 
 __all__ = [
     "Butterfly",
@@ -29,12 +32,15 @@ __all__ = [
     "ExponentialConv",
     "FInCConv",
     "InvertibleConv1x1",
+    "LowRankLinear",
     "MEWoodbury",
     "MaCow",
     "NflowsAdapter",
     "NormflowsAdapter",
     "PeriodicConv",
     "SplineCoupling",
+    "SplitPrior",
+    "TopPrior",
     "Woodbury",
     "WoodburyGlowBlock",
     "register",

@@ -1,18 +1,12 @@
-"""Our layers as normflows flows, each with the arguments of the transform, and a block for normflows' Glow."""
+"""Our layers as normflows flows, each with the arguments of the transform."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial, wraps
+from functools import wraps
 from typing import Any
 
-import normflows
-from nflows.transforms.base import Transform
-
 from nflows_woodbury import transforms
-from nflows_woodbury.checks import check_image_shape
 from nflows_woodbury.normflows.adapters import NormflowsAdapter
-from nflows_woodbury.transforms import ActNorm, AffineCoupling, Chain, WoodburyTransform
 
 __all__ = [
     "Butterfly",
@@ -21,16 +15,15 @@ __all__ = [
     "ExponentialConv",
     "FInCConv",
     "InvertibleConv1x1",
+    "LowRankLinear",
     "MEWoodbury",
     "MaCow",
     "PeriodicConv",
     "SplineCoupling",
+    "SplitPrior",
+    "TopPrior",
     "Woodbury",
-    "WoodburyGlowBlock",
-    "register",
 ]
-
-Shape = tuple[int, int, int]
 
 
 class Woodbury(NormflowsAdapter):
@@ -178,57 +171,46 @@ class SplineCoupling(NormflowsAdapter):
         super().__init__(transforms.SplineCoupling(*args, **kwargs))
 
 
-class WoodburyGlowBlock(NormflowsAdapter):
-    """A block that stands where normflows' ``GlowBlock`` does, with any mixing and coupling.
+class LowRankLinear(NormflowsAdapter):
+    """:class:`~nflows_woodbury.transforms.low_rank_linear.LowRankLinear` as a normflows ``Flow``; the same arguments.
 
-    Data to noise: ActNorm, the identity until ``nflows_woodbury.initialize(model, images)``; mixing; coupling.
-
-    Args:
-        shape: ``(c, h, w)`` at the block's level.
-        hidden_channels: of the coupling.
-        mixing: ``(c, h, w) -> Transform``, such as ``partial(WoodburyTransform, ranks=(8, 16))``, the default.
-        coupling: called as ``coupling(shape, hidden_channels, context_features=...)``, such as ``AffineCoupling``.
-        context_features: features of the context that the coupling takes, or None to ignore context.
-
-    Shapes: ``(B, c, h, w)`` both ways; log-dets ``(B,)``. Raises ValueError or TypeError for what the parts refuse.
-
-    Reference: Lu and Huang, NeurIPS 2020, section 4; Kingma and Dhariwal, Glow, NeurIPS 2018, section 3.
+    It stands where ``LULinearPermute(features)`` does.
 
     >>> import torch
-    >>> WoodburyGlowBlock((12, 16, 16), hidden_channels=32)(torch.randn(4, 12, 16, 16))[0].shape
-    torch.Size([4, 12, 16, 16])
+    >>> LowRankLinear(9, rank=4)(torch.randn(5, 9))[0].shape
+    torch.Size([5, 9])
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        hidden_channels: int,
-        *,
-        mixing: Callable[[Shape], Transform] = partial(WoodburyTransform, ranks=(8, 16)),  # noqa: B008 - never changed
-        coupling: Callable[..., Transform] = AffineCoupling,
-        context_features: int | None = None,
-    ) -> None:
-        shape = check_image_shape(shape)
-        last = coupling(shape, hidden_channels, context_features=context_features)
-        super().__init__(Chain([ActNorm(shape[0]), mixing(shape), last]))
+    @wraps(transforms.LowRankLinear.__init__)  # type: ignore[misc]  # their signature
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(transforms.LowRankLinear(*args, **kwargs))
 
 
-def register() -> None:
-    """Put our flows into ``normflows.flows`` by their names; calling it again changes nothing.
+class SplitPrior(NormflowsAdapter):
+    """:class:`~nflows_woodbury.transforms.prior.SplitPrior` as a normflows ``Flow``; the same arguments.
 
-    Raises:
-        ValueError: if normflows has something else by one of the names; then nothing is put there.
+    The first flow of a level of ``MultiscaleFlow`` that is not the deepest: right before ``Merge`` takes the half out.
 
-    >>> import normflows
-    >>> register()
-    >>> normflows.flows.Woodbury((12, 8, 8), ranks=(4, 8)).transform[0].rank
-    4
+    >>> import torch
+    >>> SplitPrior((12, 8, 8))(torch.randn(4, 12, 8, 8))[0].shape
+    torch.Size([4, 12, 8, 8])
     """
-    convolutions = [InvertibleConv1x1, EmergingConv, PeriodicConv, ExponentialConv, FInCConv]
-    ours = [Woodbury, MEWoodbury, CirculantDiagonal, Butterfly, *convolutions, MaCow, SplineCoupling, WoodburyGlowBlock]
-    flows = {flow.__name__: flow for flow in ours}
-    for name, flow in flows.items():
-        if getattr(getattr(normflows.flows, name, flow), "__module__", None) != __name__:
-            raise ValueError(f"normflows.flows.{name} exists already; use {__package__}.{name} under that name instead")
-    for name, flow in flows.items():
-        setattr(normflows.flows, name, flow)
+
+    @wraps(transforms.SplitPrior.__init__)  # type: ignore[misc]  # their signature
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(transforms.SplitPrior(*args, **kwargs))
+
+
+class TopPrior(NormflowsAdapter):
+    """:class:`~nflows_woodbury.transforms.prior.TopPrior` as a normflows ``Flow``; the same arguments.
+
+    The first flow of the deepest level of ``MultiscaleFlow``.
+
+    >>> import torch
+    >>> TopPrior((12, 8, 8))(torch.randn(4, 12, 8, 8))[0].shape
+    torch.Size([4, 12, 8, 8])
+    """
+
+    @wraps(transforms.TopPrior.__init__)  # type: ignore[misc]  # their signature
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(transforms.TopPrior(*args, **kwargs))

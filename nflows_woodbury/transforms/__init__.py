@@ -11,6 +11,7 @@ from nflows_woodbury.transforms.emerging import AutoregressiveConvolution, Emerg
 from nflows_woodbury.transforms.exponential import ConvolutionExponential
 from nflows_woodbury.transforms.finc import FInCConvolution
 from nflows_woodbury.transforms.initialization import initialize
+from nflows_woodbury.transforms.low_rank_linear import LowRankLinear
 from nflows_woodbury.transforms.macow import MaCowUnit, MaskedConvCoupling
 from nflows_woodbury.transforms.multiscale import Multiscale
 from nflows_woodbury.transforms.periodic import PeriodicConvolution
@@ -36,6 +37,7 @@ __all__ = [
     "HaarSqueeze",
     "InvertibleConv1x1",
     "LowRankChain",
+    "LowRankLinear",
     "LowRankTransform",
     "MEWoodburyTransform",
     "MaCowUnit",

@@ -84,10 +84,11 @@ def _fits(name: str, settings: tuple[tuple[str, Any], ...], context: str | None,
 @st.composite
 def cases(draw: st.DrawFn, name: str) -> Case:
     settings = {key: draw(st.sampled_from(values)) for key, values in LAYERS[name].choices.items()}
-    context = draw(st.sampled_from(CONTEXTS))
+    context, images = draw(st.sampled_from(CONTEXTS)), len(LAYERS[name].shapes[0]) == 3
+    shapes = SHAPES if images else LAYERS[name].shapes
     return Case(
         name=name,
-        shape=draw(st.sampled_from(SHAPES).filter(partial(_fits, name, tuple(settings.items()), context))),
+        shape=draw(st.sampled_from(shapes).filter(partial(_fits, name, tuple(settings.items()), context))),
         settings=settings,
         ranks=draw(st.tuples(RANKS, RANKS)),
         context=context,
@@ -95,7 +96,7 @@ def cases(draw: st.DrawFn, name: str) -> Case:
         scale=draw(st.sampled_from((1.0, 0.0, 3.0))),
         batch=draw(BATCHES),
         dtype=draw(st.sampled_from(DTYPES)),
-        layout=draw(st.sampled_from(tuple(LAYOUTS))),
+        layout=draw(st.sampled_from(tuple(LAYOUTS) if images else ("contiguous",))),
         seed=draw(SEEDS),
     )
 

@@ -171,6 +171,10 @@ def _low_rank(case: Case) -> Transform:
     return transforms.LowRankTransform(case.shape, rank=case.ranks[0], **case.settings)
 
 
+def _low_rank_linear(case: Case) -> Transform:
+    return transforms.LowRankLinear(*case.shape, rank=case.ranks[0], **case.settings)
+
+
 def _groups(case: Case) -> Transform:
     """A chain of an update for each group of axes."""
     groups, *start = case.settings.values()
@@ -221,6 +225,7 @@ LAYERS: dict[str, Layer] = {
     **{name: _mixing(name) for name in MIXINGS},
     **{name: _conditional(COUPLINGS[name], HIDDEN) for name in COUPLINGS},
     "low-rank": Layer(_low_rank, {"axes": AXES, "init": [*STARTS]}),
+    "low-rank-linear": Layer(_low_rank_linear, {"init": [*STARTS]}, [(9,), (1,)]),
     "low-rank-chain": Layer(_groups, {"groups": PAIRS, "init": [*STARTS]}, [(4, 3, 5)]),
     "autoregressive": _plain(transforms.AutoregressiveConvolution, kernel_size=[2, 1, 3], corner=[*CORNERS]),
     "emerging-window": _plain(transforms.EmergingConvolution, [(2, 5, 6)], kernel_size=[1, 5]),

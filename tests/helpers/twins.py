@@ -22,6 +22,7 @@ from nflows_woodbury import (
     FInCConvolution,
     HaarSqueeze,
     InvertibleConv1x1,
+    LowRankLinear,
     LowRankTransform,
     MEWoodburyTransform,
     PeriodicConvolution,
@@ -220,6 +221,7 @@ def cyclic(size: int, by: int) -> Tensor:
 #: layer -> its matrix, from the layer and the shape of its inputs
 TWINS: dict[type[Transform], Callable[[Any, Shape], Tensor]] = {
     LowRankTransform: low_rank,
+    LowRankLinear: low_rank,
     WoodburyTransform: woodbury,
     MEWoodburyTransform: me_woodbury,
     InvertibleConv1x1: conv1x1,
