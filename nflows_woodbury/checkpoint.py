@@ -51,7 +51,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     In the example ``run_folder`` is the folder of a run.
 
     >>> sorted(read_checkpoint(run_folder)["nflows_woodbury"])
-    ['data', 'flow', 'seconds', 'skipped', 'training']
+    ['cpu_seconds', 'data', 'flow', 'seconds', 'skipped', 'training']
     """
     path = find_checkpoint(path)
     try:
@@ -75,7 +75,8 @@ def load_flow(path: str | Path, *, averaged: bool = True) -> tuple[ImageFlow, di
 
     Returns:
         The flow in the run's dtype and what the run saved, which is ``flow`` and ``training`` settings, ``steps`` taken
-        and the ``seconds`` that they took, and of its ``data`` how they were split, names of classes and a fingerprint.
+        and the ``seconds`` and ``cpu_seconds`` that they took, and of its ``data`` how they were split, names of
+        classes and a fingerprint.
 
     Raises:
         FileNotFoundError: if there is no such file.

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from nflows_woodbury.cli import (
+    compare,
     data,
     diagnose,
     evaluate,
@@ -33,6 +34,7 @@ EPILOG = "Each command has its own --help. Start with: nflows-woodbury train"
 #: the commands, in the order of the help text
 COMMANDS: dict[str, Command] = {
     "train": train.COMMAND,
+    "compare": compare.COMMAND,
     "data": data.COMMAND,
     "evaluate": evaluate.COMMAND,
     "sample": sample.COMMAND,

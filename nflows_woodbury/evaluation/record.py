@@ -102,6 +102,7 @@ def measure(
         "parameters": sum(parameter.numel() for parameter in run.flow.parameters()),
         "steps": run.saved["steps"],
         "training_seconds": round(run.saved.get("seconds", 0.0), 1),
+        "training_cpu_seconds": round(run.saved["cpu_seconds"], 1) if "cpu_seconds" in run.saved else None,
         "evaluation_seconds": round(perf_counter() - start, 1),
         **_circumstances(),
         "flow": flow,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from functools import cached_property
 from math import ceil
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import pytorch_lightning as pl
@@ -65,6 +65,7 @@ class FlowTraining(pl.LightningModule):
         self._skipped = 0  # steps in a row
         self._batch: Batch | None = None  # the last one
         self._seconds, self._started = 0.0, perf_counter()  # of training: before this process, and its start
+        self._cpu_seconds, self._cpu_started = 0.0, process_time()
 
     @property
     def evaluated(self) -> ImageFlow:
@@ -84,7 +85,7 @@ class FlowTraining(pl.LightningModule):
             self.average.load_state_dict(self.flow.state_dict())
         if self.config.compile:
             self.flow.compile()
-        self._started = perf_counter()
+        self._started, self._cpu_started = perf_counter(), process_time()
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches from the step that the run is at."""
@@ -170,6 +171,11 @@ class FlowTraining(pl.LightningModule):
         """Time spent in training, that of earlier processes of the same run included."""
         return self._seconds + perf_counter() - self._started
 
+    @property
+    def cpu_seconds(self) -> float:
+        """Those of all threads of this process in training, of earlier processes of the same run included."""
+        return self._cpu_seconds + process_time() - self._cpu_started
+
     @cached_property
     def _kept(self) -> dict[str, Any]:
         """What the source keeps, without names of classes that the model does not know."""
@@ -182,6 +188,7 @@ class FlowTraining(pl.LightningModule):
             "flow": self.flow_config.to_dict(),
             "training": self.config.to_dict(),
             "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
             "skipped": self._skipped,
             "data": self._kept,
         }
@@ -189,6 +196,7 @@ class FlowTraining(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up what the run remembered."""
         self._seconds = checkpoint["nflows_woodbury"].get("seconds", 0.0)
+        self._cpu_seconds = checkpoint["nflows_woodbury"].get("cpu_seconds", 0.0)
         self._skipped = checkpoint["nflows_woodbury"].get("skipped", 0)
 
 

@@ -1,0 +1,127 @@
+"""``nflows-woodbury compare``: several mixings and seeds, trained alike, and a table of what each gives and costs."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nflows_woodbury.checks import check_natural_int, check_one_of, check_positive_int
+from nflows_woodbury.cli.flags import Command, add_number
+from nflows_woodbury.cli.settings import add_images, add_model, add_preset, add_training, fields_of, refusals, values_of
+from nflows_woodbury.config import LOW_RANK, MIXINGS, FlowConfig
+from nflows_woodbury.files import check_writable
+from nflows_woodbury.train.config import TrainingConfig
+from nflows_woodbury.train.presets import with_changes
+
+if TYPE_CHECKING:
+    from nflows_woodbury.train.comparison import Comparison
+
+__all__ = ["COMMAND"]
+
+TABLE, PICTURE = "comparison.csv", "comparison.png"
+
+
+def add_flags(command: argparse.ArgumentParser) -> None:
+    """What is compared, the settings that all share, and how it is run."""
+    command.add_argument(
+        "--mixing", nargs="+", metavar="NAME",
+        help=f"{', '.join(MIXINGS)}, or several in order, as in emerging+woodbury (default: those of the folder)",
+    )  # fmt: skip
+    command.add_argument(
+        "--seeds", type=int, metavar="N", help="runs of each, with seeds from --seed on (default: those of the folder)"
+    )
+    add_number(command, "--seed", 0, "the first of them")
+    command.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="folder of all runs, of the table and of the picture; settings that "
+        "are not given are those of the runs in it (default: comparison)"
+    )  # fmt: skip
+    add_number(command, "--jobs", 1, "runs at a time, each in a process of its own")
+    command.add_argument("--table", action="store_true", help="train nothing, show what there is")
+    command.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_preset(command)
+    add_model(command.add_argument_group("model"))
+    add_images(command.add_argument_group("data"))
+    add_training(command.add_argument_group("training"))
+
+
+def run(
+    mixing: Sequence[str] = (), seeds: int | None = None, seed: int = 0, out: Path = Path("comparison"), jobs: int = 1,
+    table: bool = False, quiet: bool = False, **given: Any,
+) -> None:  # fmt: skip
+    """Train what is missing, and print the table; ValueError names the runs that are not done."""
+    for name in mixing:
+        check_one_of("mixing", name, MIXINGS)
+    check_positive_int("jobs", jobs), check_natural_int("seed", seed)
+    numbers = None if seeds is None else range(seed, seed + check_positive_int("seeds", seeds))
+    from nflows_woodbury.train.comparison import begin, read_begun, train_all
+    from nflows_woodbury.train.environment import check_extras
+
+    check_extras()
+    begun = read_begun(out)
+    if table:
+        _show(out)
+        return
+    if begun is None and not (mixing and numbers):
+        raise ValueError(f"mixing and seeds must say what to compare, as {out} holds no comparison yet")
+    comparison = _settings(out, given, begun)
+    check_writable(out / TABLE)
+    comparison = begin(comparison, mixing, numbers or ())
+    pairs = [(name, number) for number in numbers or comparison.seeds for name in mixing or comparison.mixings]
+    try:
+        for _ in train_all(comparison, pairs, jobs=jobs, quiet=quiet):
+            _write(out)
+    except BaseException:
+        print(f"to go on: nflows-woodbury compare --out {shlex.quote(str(out))}", file=sys.stderr)
+        raise
+    finally:  # a signal, too, leaves what was done
+        _show(out)
+    if missing := comparison.missing(pairs):
+        names = ", ".join(comparison.folder(pair).name for pair in missing)
+        raise ValueError(f"{len(missing)} of {len(pairs)} runs are not done, as said above or elsewhere: {names}")
+
+
+def _settings(out: Path, given: dict[str, Any], begun: Comparison | None) -> Comparison:
+    """Those that are given and, for the rest, those of the runs that there are; ValueError where they differ."""
+    from nflows_woodbury.train.comparison import Comparison
+
+    values = dict(given)
+    if "preset" in values:
+        values = with_changes(values.pop("preset"), {**given, "mixing": LOW_RANK[0]})
+    values = {name: value for name, value in values.items() if name not in ("preset", "mixing", "seed")}
+    if begun is None:
+        flow, training = (
+            FlowConfig(**fields_of(FlowConfig, values)),
+            TrainingConfig(**fields_of(TrainingConfig, values)),
+        )
+        return Comparison(out, flow, training, conditional="conditional" in values)
+    if "data" in values:
+        from nflows_woodbury.data.opening import plain_spec
+
+        values["data"] = plain_spec(values["data"])
+    there = values_of(begun.flow, begun.training) | {"conditional": begun.conditional}
+    if refused := refusals(values, there, "the comparison"):
+        raise ValueError(f"{refused} cannot change in a comparison; leave out, or take another --out")
+    return begun
+
+
+def _write(out: Path) -> list[str]:
+    """The table and the picture, as files; and the table's lines."""
+    from nflows_woodbury.evaluation.ranking import draw, ranking, table, write_csv
+    from nflows_woodbury.train.comparison import read_records
+
+    rows = ranking(read_records(out))
+    if rows:
+        write_csv(out / TABLE, rows)
+        draw(out / PICTURE, rows)
+    return table(rows)
+
+
+def _show(out: Path) -> None:
+    print(*_write(out), *(out / name for name in (TABLE, PICTURE) if (out / name).is_file()), sep="\n")
+
+
+COMMAND = Command("train several mixings alike, and compare what each gives and costs", add_flags, run)

@@ -1,0 +1,208 @@
+"""Training runs that are alike but for their mixing and seed, each in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from nflows_woodbury.checkpoint import open_images, open_run
+from nflows_woodbury.config import FlowConfig, has_ranks
+from nflows_woodbury.data.opening import open_source, plain_spec
+from nflows_woodbury.data.sources import ImageSource
+from nflows_woodbury.evaluation.ranking import costs
+from nflows_woodbury.files import write_json
+from nflows_woodbury.train.config import Running, TrainingConfig
+from nflows_woodbury.train.environment import alone_in, tell
+from nflows_woodbury.train.run import resume, start
+from nflows_woodbury.train.saved import read_run
+from nflows_woodbury.train.signals import Interrupted, handled, interrupt
+
+__all__ = ["Comparison", "begin", "read_begun", "read_records", "train_all"]
+
+#: in the folder of a comparison, its settings; in that of a run, its record with what its use costs
+SETTINGS, RECORD = "comparison.json", "record.json"
+
+Pair = tuple[str, int]  # a mixing and a seed
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs of several mixings and seeds, and the settings that they share.
+
+    Args:
+        out: the folder of all of them.
+        flow: the model, but for the mixing; ranks and start are those of the mixings that have some.
+        training: the run, but for the seed.
+        conditional: whether the models are conditioned on the classes of the images.
+        mixings: their names.
+        seeds: of each mixing's runs.
+    """
+
+    out: Path
+    flow: FlowConfig
+    training: TrainingConfig
+    conditional: bool = False
+    mixings: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+    def folder(self, pair: Pair) -> Path:
+        """Where a run is."""
+        return self.out / "{}-{}".format(*pair)
+
+    def flow_of(self, mixing: str) -> FlowConfig:
+        """The model with a mixing."""
+        own: dict[str, Any] = {"channel_ranks": None, "pixel_ranks": None, "start": "default"}
+        return replace(self.flow, mixing=mixing, **({} if has_ranks(mixing) else own))
+
+    def missing(self, pairs: Sequence[Pair]) -> list[Pair]:
+        """Those of the runs that are not done."""
+        return [pair for pair in pairs if not (self.folder(pair) / RECORD).is_file()]
+
+
+def read_begun(out: Path) -> Comparison | None:
+    """The comparison in a folder, or None; ValueError for settings that this version does not know."""
+    path = out / SETTINGS
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text())
+        flow, training = FlowConfig.from_dict(values["flow"]), TrainingConfig.from_dict(values["training"])
+        mixings, seeds = tuple(values["mixings"]), tuple(values["seeds"])
+        return Comparison(out, flow, training, values["conditional"], mixings, seeds)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} must be the settings of a comparison of this version; {error}") from error
+
+
+def begin(comparison: Comparison, mixings: Sequence[str], seeds: Sequence[int]) -> Comparison:
+    """Build each mixing's flow once, and note settings, mixings and seeds down in the folder.
+
+    Raises:
+        FileExistsError: if the folder holds something else.
+        ValueError, TypeError, OSError: for bad settings or images, and images that changed since the first run.
+    """
+    out = comparison.out
+    if read_begun(out) is None and out.is_dir() and any(out.iterdir()):
+        raise FileExistsError(f"{out} holds something else than a comparison; --out takes another folder")
+    source = _images(comparison)
+    if comparison.conditional and not source.num_classes:
+        raise ValueError(f"conditional needs labelled images; {source.name} has no labels")
+    for mixing in mixings:
+        replace(comparison.flow_of(mixing), shape=source.shape).build()
+    begun = replace(
+        comparison,
+        flow=replace(comparison.flow, shape=source.shape),
+        training=replace(comparison.training, data=plain_spec(comparison.training.data)),
+        mixings=tuple(dict.fromkeys([*comparison.mixings, *mixings])),
+        seeds=tuple(sorted({*comparison.seeds, *seeds})),
+    )
+    values = {name: getattr(begun, name) for name in ("conditional", "mixings", "seeds")}
+    write_json(out / SETTINGS, {"flow": begun.flow.to_dict(), "training": begun.training.to_dict(), **values})
+    return begun
+
+
+def _images(comparison: Comparison) -> ImageSource:
+    """Those of the runs that there are, or of new ones."""
+    training = comparison.training
+    run = next(comparison.out.glob("*/checkpoints/last.ckpt"), None)
+    if run is None:
+        return open_source(
+            training.data, size=training.size, test_images=training.test_images or None,
+            skip_broken=training.skip_broken,
+        )  # fmt: skip
+    source, change = open_images(read_run(run).saved)
+    if change is not None:
+        raise ValueError(f"the images in {training.data} are not those of the comparison any more: {change}")
+    return source
+
+
+def train_all(comparison: Comparison, pairs: Sequence[Pair], *, jobs: int = 1, quiet: bool = False) -> Iterator[Pair]:
+    """Train and measure what is missing, and yield each run of this process when it is done.
+
+    A run that another process is at is passed over, so several commands can share a folder. One that fails is said on
+    standard error, and the others go on.
+
+    Args:
+        comparison: the settings.
+        pairs: mixings and seeds, in their order.
+        jobs: processes; a signal that ends this one ends all, and each leaves a checkpoint.
+        quiet: show no progress bar.
+    """
+    with _helpers(comparison, pairs, jobs - 1) as helpers:
+        yield from _work(comparison, pairs, quiet or jobs > 1)
+        for helper in helpers:
+            helper.join()
+
+
+@contextmanager
+def _helpers(comparison: Comparison, pairs: Sequence[Pair], count: int) -> Iterator[list[Any]]:
+    """Further processes at the same runs; they end with the block."""
+    context = multiprocessing.get_context("spawn")
+    helpers = [context.Process(target=_help, args=(comparison, pairs)) for _ in range(count)]
+    for helper in helpers:
+        helper.start()
+    try:
+        yield helpers
+    finally:
+        for helper in helpers:
+            helper.terminate()
+        for helper in helpers:
+            helper.join()
+
+
+def _help(comparison: Comparison, pairs: Sequence[Pair]) -> None:
+    try:
+        with handled(interrupt):
+            for _ in _work(comparison, pairs, quiet=True):
+                pass
+    except Interrupted as end:
+        raise SystemExit(end.status) from None
+
+
+def _work(comparison: Comparison, pairs: Sequence[Pair], quiet: bool) -> Iterator[Pair]:
+    for number, pair in enumerate(pairs, 1):
+        with ExitStack() as claim:
+            try:
+                claim.enter_context(alone_in(comparison.out / ".claims" / comparison.folder(pair).name))
+            except FileExistsError:  # another process is at it
+                continue
+            if not (comparison.folder(pair) / RECORD).is_file():
+                tell(f"run {number} of {len(pairs)}: {pair[0]}, seed {pair[1]}")
+                if _is_trained(comparison, pair, quiet):
+                    yield pair
+
+
+def _is_trained(comparison: Comparison, pair: Pair, quiet: bool) -> bool:
+    """Train and measure one run; False, and a line on standard error, where it fails by itself."""
+    try:
+        with redirect_stdout(StringIO()):  # its results are in its folder
+            _train(comparison, pair, quiet)
+    except (ValueError, TypeError, ArithmeticError, FileExistsError) as error:
+        tell(f"{comparison.folder(pair)}: {error}")
+        return False
+    return True
+
+
+def _train(comparison: Comparison, pair: Pair, quiet: bool) -> None:
+    folder, (mixing, seed) = comparison.folder(pair), pair
+    running = Running(out=folder, quiet=quiet)
+    if (folder / "result.json").is_file():  # its test images are not looked at again
+        pass
+    elif (folder / "checkpoints" / "last.ckpt").is_file():
+        saved = read_run(folder)
+        resume(saved, saved.training, running)
+    else:
+        training = replace(comparison.training, seed=seed)
+        start(comparison.flow_of(mixing), training, running, conditional=comparison.conditional)
+    (result,) = json.loads((folder / "result.json").read_text())
+    write_json(folder / RECORD, {**result, **costs(open_run(folder))})
+
+
+def read_records(out: Path) -> list[dict[str, Any]]:
+    """The records of all runs in a folder that are done, in the order of their names."""
+    return [json.loads(path.read_text()) for path in sorted(out.glob(f"*/{RECORD}"))]

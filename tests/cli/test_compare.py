@@ -1,0 +1,150 @@
+"""A comparison is ordinary runs: it stops and goes on like one, grows, and refuses what would not be alike."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+from PIL import Image
+from running import LIGHTNING, TINY, assert_same, run, state
+
+from nflows_woodbury.checkpoint import read_checkpoint
+from nflows_woodbury.train import comparison, trainer
+
+pytestmark = LIGHTNING
+
+SETTINGS = [*TINY, "--max-steps", 12, "--every", 4, "--warmup-steps", 2]
+NAMES = ["conv1x1-0", "conv1x1-1", "woodbury-0", "woodbury-1"]
+
+
+class Stop(pl.Callback):
+    """A signal in the sixth step of one run."""
+
+    def on_train_batch_start(self, trainer, module, *_) -> None:
+        if trainer.global_step == 6 and (module.flow_config.mixing, module.config.seed) == ("woodbury", 0):
+            signal.raise_signal(signal.SIGTERM)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "comparison.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A comparison of 2 mixings x 2 seeds that a signal ended in its second run."""
+    out = tmp_path_factory.mktemp("comparisons") / "stopped"
+    with pytest.MonkeyPatch.context() as patch:
+        callbacks = trainer._callbacks
+        patch.setattr(trainer, "_callbacks", lambda *a: [*callbacks(*a), Stop()])
+        assert run("compare", "--mixing", "conv1x1", "woodbury", "--seeds", 2, *SETTINGS, "--out", out) == 143
+    return out
+
+
+@pytest.fixture(scope="module")
+def complete(stopped: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, continued to its end."""
+    out = tmp_path_factory.mktemp("comparisons") / "complete"
+    shutil.copytree(stopped, out)
+    assert run("compare", "--mixing", "conv1x1", "woodbury", "--seeds", 2, *SETTINGS, "--out", out) == 0
+    return out
+
+
+def test_a_signal_leaves_the_table_of_what_is_done(stopped: Path) -> None:
+    assert [row["mixing"] for row in rows(stopped)] == ["conv1x1"]
+    assert rows(stopped)[0]["runs"] == "1" and rows(stopped)[0]["standard_error"] == ""
+    assert read_checkpoint(stopped / "woodbury-0")["global_step"] == 7
+
+
+def test_the_same_command_goes_on_to_what_runs_alone_give(complete: Path, stopped: Path, whole: Path) -> None:
+    assert sorted(path.parent.name for path in complete.glob("*/record.json")) == NAMES
+    assert_same(state(complete / "woodbury-0"), state(whole))  # although it was stopped
+    alone, record = (
+        json.loads(path.read_text()) for path in (whole / "result.json", complete / "woodbury-0/record.json")
+    )
+    assert record["bits_per_dim"] == alone[0]["bits_per_dim"]
+    part, total = (read_checkpoint(out / "woodbury-0")["nflows_woodbury"]["cpu_seconds"] for out in (stopped, complete))
+    assert 0 < part < total
+    assert record["training_cpu_seconds"] == round(total, 1)
+
+
+def test_the_table_has_means_and_standard_errors_over_seeds(complete: Path, capsys) -> None:
+    bits = [json.loads((complete / f"woodbury-{seed}/record.json").read_text())["bits_per_dim"] for seed in (0, 1)]
+    (row,) = (row for row in rows(complete) if row["mixing"] == "woodbury")
+    assert float(row["bits_per_dim"]) == pytest.approx(sum(bits) / 2)
+    assert float(row["standard_error"]) == pytest.approx(abs(bits[0] - bits[1]) / 2)
+    assert float(row["sampling_milliseconds"]) > 0 and 0 < float(row["round_trip"]) < 1e-4
+    capsys.readouterr()
+    assert run("compare", "--table", "--out", complete) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.match(r"mixing +runs +test bits/dim \(se\)", lines[0]) and len(lines) == 5
+    assert {line.split()[0] for line in lines[1:3]} == {"conv1x1", "woodbury"}
+    with Image.open(complete / "comparison.png") as picture:
+        assert picture.size == (1050, 675)
+
+
+def test_mixings_and_seeds_are_added_and_nothing_is_done_twice(complete: Path, tmp_path: Path, capfd) -> None:
+    out = tmp_path / "grown"
+    shutil.copytree(complete, out)
+    (out / "conv1x1-1" / "record.json").unlink()  # killed before it was measured
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*/checkpoints/last.ckpt")}
+    assert run("compare", "--mixing", "emerging", "conv1x1", "--seed", 1, "--seeds", 1, "--jobs", 2, "--out", out) == 0
+    said = capfd.readouterr().err
+    assert len(re.findall("^run ", said, re.MULTILINE)) == 2 and "emerging, seed 1" in said
+    assert {row["mixing"]: row["runs"] for row in rows(out)} == {"conv1x1": "2", "woodbury": "2", "emerging": "1"}
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert read_checkpoint(out / "emerging-1")["nflows_woodbury"]["training"]["max_steps"] == 12
+
+
+REFUSED = {
+    "--max-steps 13 --mixing conv1x1": "--max-steps 13 (the comparison has 12) cannot change in a comparison",
+    "--flip": "--flip (the comparison has none) cannot change",
+    "--size 8": "--size 8 (the comparison has 16) cannot change",
+    "--preset cifar10-woodbury": "--levels 3 (the comparison has 2)",
+    "--mixing conv": "mixing must be one of",
+    "--mixing periodic --seeds 0": "seeds must be a positive integer, got 0",
+    "--jobs 0": "jobs must be a positive integer, got 0",
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_a_folder_keeps_its_settings(words: str, complete: Path, capsys) -> None:
+    before = sorted(complete.rglob("*"))
+    assert run("compare", "--out", complete, *words.split()) == 2
+    error = capsys.readouterr().err
+    assert REFUSED[words] in error and error.count("\n") == 1 and sorted(complete.rglob("*")) == before
+
+
+def test_other_folders_and_bad_settings_are_refused_before_anything_is_written(whole: Path, tmp_path: Path, capsys):
+    words = ["compare", "--mixing", "conv1x1", "--seeds", 1, *TINY]
+    for more, expected in (
+        (["--out", whole], "holds something else than a comparison"),
+        (["--out", tmp_path / "new", "--levels", 6], "divisible by 2^levels"),
+        (["--out", tmp_path / "new", "--conditional"], "conditional needs labelled images"),
+    ):
+        assert run(*words, *more) == 2
+        assert expected in capsys.readouterr().err and not [*tmp_path.iterdir()]
+    assert run("compare", "--out", tmp_path / "new") == 2
+    assert "mixing and seeds must say what to compare" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path: Path, monkeypatch, capsys) -> None:
+    train = comparison._train
+
+    def fail(settings, pair, quiet) -> None:
+        if pair[0] == "woodbury":
+            raise FloatingPointError("the gradient is not finite")
+        train(settings, pair, quiet)
+
+    monkeypatch.setattr(comparison, "_train", fail)
+    words = ["--mixing", "woodbury", "conv1x1", "--seeds", 1, *TINY, "--max-steps", 1, "--out", tmp_path / "new"]
+    assert run("compare", *words) == 2
+    error = capsys.readouterr().err
+    assert "woodbury-0: the gradient is not finite\n" in error and "1 of 2 runs are not done" in error
+    assert [row["mixing"] for row in rows(tmp_path / "new")] == ["conv1x1"]
