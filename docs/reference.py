@@ -18,7 +18,7 @@ from nflows_woodbury.cli.main import COMMANDS, main
 #: the command line has a page of its own, readers are in data.opening
 INTERNAL = {
     *("checks", "cli", "files", "optional", "precision", "constructors"),
-    *("batches", "run", "saved", "environment", "signals"),
+    *("batches", "run", "saved", "environment", "signals", "comparison"),
     *("replay", "blocks"),  # of Reversible
     *("wavefronts", "anomalies"),
     *("arrays", "cache", "cifar10", "decoding", "folder", "huggingface", "imagenet"),

@@ -38,6 +38,9 @@ class Ranked:
         sampling_milliseconds: of CPU time for each image, the mean.
         round_trip: the largest difference between test images and what comes back from noise, over the largest value;
             the worst run's.
+
+    >>> Ranked("woodbury", 3, 4.5, 0.01, 120.0, 2.0, 42860, 0.3, 1e-6).runs
+    3
     """
 
     mixing: str
