@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         UniformDequantize,
         VariationalDequantize,
         WoodburyTransform,
+        as_torch_transform,
         initialize,
     )
 
@@ -72,6 +73,7 @@ __all__ = [
     "UniformDequantize",
     "VariationalDequantize",
     "WoodburyTransform",
+    "as_torch_transform",
     "image_flow",
     "initialize",
 ]

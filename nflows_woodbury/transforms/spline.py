@@ -130,7 +130,8 @@ def _spline(parameters: Tensor, num_bins: int, bound: float) -> _Bins:
 
 def _edges(raw: Tensor, bound: float) -> tuple[Tensor, Tensor]:
     """Lower ends and sizes of the bins that share ``[-bound, bound]``."""
-    sizes = MIN_SIZE + (1 - MIN_SIZE * raw.shape[1]) * raw.softmax(1)
+    num_bins = int(raw.shape[1])  # to torch.jit.trace a tensor, whose products are float32
+    sizes = MIN_SIZE + (1 - MIN_SIZE * num_bins) * raw.softmax(1)
     ends = sizes.cumsum(1)
     return bound * (2 * (ends - sizes) - 1), 2 * bound * sizes
 

@@ -161,7 +161,7 @@ ROWS = [
          "torch.where(p >= 0, up / (up + w), w / (w + down))", "up / (up + w)"),
         ("tails end at the bound", "torch.where(outside, values, outputs)", "outputs"),
         ("half an interval", "2 * bound * sizes", "bound * sizes"),
-        ("bins share more than the interval", "(1 - MIN_SIZE * raw.shape[1])", "(1 - MIN_SIZE)"),
+        ("bins share more than the interval", "(1 - MIN_SIZE * num_bins)", "(1 - MIN_SIZE)"),
         ("slopes start away from 1", "slopes + log(expm1(1 - MIN_SLOPE))", "slopes"),
         ("inverse searches the inputs' knots", "spline.at(inside, spline.bottom)", "spline.at(inside, spline.left)"),
     ),
