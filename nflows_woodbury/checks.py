@@ -18,6 +18,8 @@ __all__ = [
     "check_channel_inputs",
     "check_channels",
     "check_class_numbers",
+    "check_field_shape",
+    "check_fields",
     "check_floating",
     "check_image_inputs",
     "check_image_shape",
@@ -76,6 +78,18 @@ def check_image_shape(shape: object, name: str = "shape") -> tuple[int, int, int
         raise ValueError(f"{name} must be (channels, height, width), got {tuple(shape)}")
     channels, height, width = (check_positive_int(f"{name}[{i}]", size) for i, size in enumerate(shape))
     return channels, height, width
+
+
+def check_field_shape(shape: object) -> tuple[int, ...]:
+    """Return ``shape`` as ``(channels, *sizes)`` of positive integers, with one axis or more behind the channels."""
+    if not isinstance(shape, Sequence) or isinstance(shape, str):
+        raise TypeError(f"shape must be a sequence (channels, *sizes), such as (1, 32, 32), got {shape!r}")
+    if len(shape) < 2:
+        raise ValueError(
+            f"shape must be (channels, *sizes) with one axis or more behind the channels, got {tuple(shape)}; of one "
+            "channel it is (1, height, width)"
+        )
+    return tuple(check_positive_int(f"shape[{i}]", size) for i, size in enumerate(shape))
 
 
 def check_sizes(name: str, value: object) -> tuple[int, ...]:
@@ -156,7 +170,7 @@ def check_image_inputs(inputs: torch.Tensor, shape: tuple[int, ...]) -> None:
         raise ValueError(f"inputs must have shape ({expected}), got {tuple(inputs.shape)}")
 
 
-def check_uint8_images(images: torch.Tensor, shape: tuple[int, int, int] | None = None) -> None:
+def check_uint8_images(images: torch.Tensor, shape: tuple[int, ...] | None = None) -> None:
     """Check that ``images`` are uint8 of shape (B, c, h, w), and of ``shape`` (c, h, w) if it is given."""
     import torch
 
@@ -164,12 +178,36 @@ def check_uint8_images(images: torch.Tensor, shape: tuple[int, int, int] | None 
         got = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
         raise TypeError(
             f"images must be a uint8 tensor with values 0 to 255, got {got}; values from 0 to 255 become one by "
-            "images.round().to(torch.uint8), values from 0 to 1 by (images * 255).round().to(torch.uint8)"
+            "images.round().to(torch.uint8), values from 0 to 1 by (images * 255).round().to(torch.uint8) (as those of "
+            "data loaders whose ToTensor divided by 255); numbers that are no images go into a field_flow"
         )
     if images.dim() != 4:
         raise ValueError(f"images must have shape (B, channels, height, width), got {tuple(images.shape)}")
     if shape is not None and tuple(images.shape[1:]) != shape:
         raise ValueError(f"images must have shape ({', '.join(map(str, ('B', *shape)))}), got {tuple(images.shape)}")
+
+
+def check_fields(fields: torch.Tensor, shape: tuple[int, ...]) -> None:
+    """Check that ``fields`` are float32 or float64 of shape (B, *shape); their values are not looked at."""
+    import torch
+
+    if not isinstance(fields, torch.Tensor) or fields.dtype not in (torch.float32, torch.float64):
+        got = fields.dtype if isinstance(fields, torch.Tensor) else type(fields).__name__
+        cure = _AS_FLOATS.get(str(got), "fields.to(torch.float32) makes one of numbers")
+        raise TypeError(f"fields must be a float32 or float64 tensor, got {got}; {cure}")
+    if tuple(fields.shape[1:]) != shape or fields.dim() == 0:
+        expected = ", ".join(map(str, ("B", *shape)))
+        cure = "; one field is a batch of one, fields[None]" if tuple(fields.shape) == shape else ""
+        if shape[0] == 1 and tuple(fields.shape[1:]) == shape[1:]:
+            cure = "; fields[:, None] gives them their one channel"
+        raise ValueError(f"fields must have shape ({expected}), got {tuple(fields.shape)}{cure}")
+
+
+_AS_FLOATS = {
+    "torch.uint8": "images of 8 bits have a probability, not a density: image_flow takes them as they are",
+    "torch.complex64": "torch.view_as_real(fields) has the real and imaginary parts on an axis of their own",
+    "torch.complex128": "torch.view_as_real(fields) has the real and imaginary parts on an axis of their own",
+}
 
 
 def check_class_numbers(numbers: torch.Tensor, num_classes: int) -> torch.Tensor:

@@ -104,8 +104,10 @@ class UniformDequantize(Transform):
         return torch.full((images.shape[0],), value, dtype=self._dtype, device=images.device)
 
 
-def check_finite(logabsdet: Tensor) -> None:
+def check_finite(logabsdet: Tensor, what: str = "images", parts: str = "pixels") -> None:
     """FloatingPointError with how many images are not finite, given their log-dets ``(B,)``; not in compiled code.
+
+    ``what`` and ``parts`` are the words for images and pixels where other data are meant.
 
     >>> import torch
     >>> try:
@@ -116,6 +118,6 @@ def check_finite(logabsdet: Tensor) -> None:
     """
     if is_plain(logabsdet) and (failed := int((~logabsdet.isfinite()).sum())):
         raise FloatingPointError(
-            f"{failed} of {logabsdet.numel()} images are not finite: NaN and infinity are no pixels; a lower "
+            f"{failed} of {logabsdet.numel()} {what} are not finite: NaN and infinity are no {parts}; a lower "
             "temperature may help, and nflows-woodbury diagnose says which layer cannot be trusted"
         )

@@ -213,6 +213,13 @@ def _squeezed_levels(case: Case) -> Transform:
     return transforms.Multiscale([transforms.Squeeze(), transforms.Squeeze()], shapes)
 
 
+def _standardize(case: Case) -> Transform:
+    """Started from data of other means and scales."""
+    layer, channels = transforms.Standardize(case.shape[0]).double(), torch.arange(1.0, 1 + case.shape[0])
+    layer.initialize((channels / 2 * (3 + case.inputs(batch=9).movedim(1, -1))).movedim(-1, 1))
+    return layer.float()
+
+
 def _called(parts: list[Transform], shape: Shape) -> Transform:
     """A chain that has refused, with a ValueError, a size that one of its parts refuses when called."""
     chain = transforms.Chain(parts)
@@ -246,6 +253,10 @@ LAYERS: dict[str, Layer] = {
     "macow-window": _conditional(transforms.MaCowUnit, HIDDEN, kernel_size=[(3, 5), (1, 1)]),
     "spline-bins": _conditional(transforms.SplineCoupling, HIDDEN, num_bins=[8, 2, 3], tail_bound=[3.0, 0.5]),
     "actnorm": Layer(lambda case: transforms.ActNorm(case.shape[0])),
+    "standardize": Layer(_standardize),
+    "logit": Layer(
+        lambda case: transforms.Logit(**case.settings), {"low": [-7, -6], "high": [8, 7], "margin": [0.01, 0]}
+    ),
     "squeeze": Layer(_squeeze, {"factor": [2, 1, 3]}, [(2, 6, 6), (3, 4, 6)]),
     "squeeze-haar": Layer(lambda case: _called([transforms.HaarSqueeze()], case.shape)[0], {}, [(3, 4, 6), (1, 2, 2)]),
     "split-prior": _conditional(transforms.SplitPrior),
