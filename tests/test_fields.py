@@ -63,9 +63,7 @@ def test_fields_come_back(first: str) -> None:
         torch.testing.assert_close(back, inputs, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize(
-    "low, high, first", [(-20.0, 20.0, []), (0.0, 1.0, [Logit(margin=0)])], ids=["", "logit"]
-)
+@pytest.mark.parametrize("low, high, first", [(-20.0, 20.0, []), (0.0, 1.0, [Logit(margin=0)])], ids=["", "logit"])
 def test_the_density_of_two_numbers_integrates_to_one(low: float, high: float, first: list[Logit]) -> None:
     """By the midpoint rule over the square that holds all of it, or nearly so."""
     torch.manual_seed(0)
