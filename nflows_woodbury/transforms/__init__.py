@@ -20,8 +20,8 @@ from nflows_woodbury.transforms.prior import SplitPrior, TopPrior
 from nflows_woodbury.transforms.reversible import Reversible
 from nflows_woodbury.transforms.spline import SplineCoupling
 from nflows_woodbury.transforms.squeeze import HaarSqueeze, Squeeze
-from nflows_woodbury.transforms.torch_transform import as_torch_transform
 from nflows_woodbury.transforms.standardize import Standardize
+from nflows_woodbury.transforms.torch_transform import as_torch_transform
 from nflows_woodbury.transforms.variational import VariationalDequantize
 from nflows_woodbury.transforms.woodbury import LowRankChain, LowRankTransform, MEWoodburyTransform, WoodburyTransform
 
