@@ -2,7 +2,7 @@
 
 That folder holds ``published.json``, numbers with the source in which they were read; lists of records that
 ``nflows-woodbury evaluate --json`` wrote, and pictures with the same names; ``comparison.json`` and ``starts-*.jsonl``,
-which docs/collect.py makes.
+which docs/collect.py makes, as it does ``mixings-*.jsonl`` for docs/mixings.py.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from typing import Any
 
 import figures
 import matplotlib
+import mixings
 import torch
 from matplotlib.figure import Figure
+from tables import list_table, marked, where
 
 from nflows_woodbury.config import LOW_RANK, FlowConfig
 from nflows_woodbury.train.config import TrainingConfig
@@ -34,7 +36,7 @@ STEPS = {
     "conv1x1": "Glow (1x1 convolution)", "emerging": "emerging", "periodic": "periodic", "spline": "neural spline",
     "macow": "MaCow", "woodbury": "Woodbury", "me-woodbury": "ME-Woodbury",
 }  # fmt: skip
-#: variants of benchmarks/starts.py that examples/compare_mixing.py would train as well, and their mixing
+#: variants of benchmarks/starts.py that nflows-woodbury compare trains as well, and their mixing
 DEFAULTS = {
     "conv1x1": "conv1x1",
     "woodbury: reflection, cancelling 0.3": "woodbury",
@@ -61,6 +63,7 @@ def write(records: Path, folder: Path) -> None:
         "comparison": comparison(models),
         "starts": table_of_starts(starts),
         "pictures": "\n".join(map(picture, sorted(records.glob("*.png")))),
+        **mixings.write(mixings.read(records), folder),
     }
     for name, text in parts.items():
         path = folder / f"{name}.rst"
@@ -71,7 +74,10 @@ def write(records: Path, folder: Path) -> None:
 def grouped(records: Iterable[Record]) -> list[list[Record]]:
     """Records that differ only in the seed and in what it changes, together; the lowest bits per dimension first."""
     groups: dict[str, list[Record]] = {}
-    of_one = {"bits_per_dim", "standard_error", "training_seconds", "evaluation_seconds", "date", "seed"}
+    of_one = {
+        "bits_per_dim", "standard_error", "training_seconds", "training_cpu_seconds", "evaluation_seconds", "date",
+        "seed", "sampling_milliseconds", "round_trip",
+    }  # fmt: skip
     for record in records:
         key = {name: value for name, value in record.items() if name not in of_one}
         key["training"] = key.get("training", {}) | {"seed": None}
@@ -93,7 +99,7 @@ def beside(table: Record, runs: Sequence[Runs]) -> str:
                 header.append(f"{DATA[data]}: {mark}")
                 columns.append([cell or "not recorded" for cell in column])
     rows = [[STEPS[name], *cells] for name, *cells in zip(names, *columns, strict=True)]
-    body = _table(header, rows) if columns else f"{table['missing']}\n"
+    body = list_table(header, rows) if columns else f"{table['missing']}\n"
     return f"{table['title']}\n{'~' * len(table['title'])}\n\n{table['text']}\n\n{body}"
 
 
@@ -135,10 +141,10 @@ def evaluations(runs: Sequence[Runs]) -> str:
         rows.append([
             ", ".join([name, *changes(one)]), _bits(run), str(len(run)), f"{one['steps']:,} in {time}",
             f"{one['parameters']:,}", f"{one['images']:,} images of {one['data']}, {noise}, {one['weights']} weights",
-            _where(one),
+            where(one),
         ])  # fmt: skip
     header = ["run", "test bits/dim", "runs", "steps", "parameters", "evaluated on", "mark"]
-    return _marked(header, rows) if rows else "No run has been recorded yet.\n"
+    return marked(header, rows) if rows else "No run has been recorded yet.\n"
 
 
 def compared(records: Iterable[Record], starts: Iterable[Runs]) -> Models:
@@ -165,9 +171,9 @@ def comparison(models: Models) -> str:
         texts.append(f"After {steps:,} steps, best first: the mixings {mixings}; the couplings {couplings}.")
     for (steps, mixing, coupling), runs in models.items():
         size = runs[0].get("parameters") or _parameters(mixing)
-        rows.append([mixing, coupling, _bits(runs), str(len(runs)), f"{steps:,}", f"{size:,}", _where(runs[0])])
+        rows.append([mixing, coupling, _bits(runs), str(len(runs)), f"{steps:,}", f"{size:,}", where(runs[0])])
     header = ["mixing", "coupling", "test bits/dim", "runs", "steps", "parameters", "mark"]
-    return "\n\n".join([*texts, _marked(header, rows)])
+    return "\n\n".join([*texts, marked(header, rows)])
 
 
 def draw(models: Models) -> Figure:
@@ -196,10 +202,10 @@ def table_of_starts(starts: Sequence[Runs]) -> str:
         name = one["variant"] + " (the default)" * (DEFAULTS.get(one["variant"]) in LOW_RANK)
         name += f"; {one['note']}" if "note" in one else ""
         numbers = [str(len(runs)), f"{one['max_steps']:,}", str(one["hidden_channels"])]
-        rows.append([name, _bits(runs), *numbers, _where(one)])
+        rows.append([name, _bits(runs), *numbers, where(one)])
     header = ["mixing: start", "test bits/dim", "runs", "steps", "hidden channels", "mark"]
     steps, width = (max(kind) for kind in zip(*kinds, strict=True))
-    return f"{_marked(header, rows)}\nNo start has been measured beyond {steps:,} steps or {width} hidden channels.\n"
+    return f"{marked(header, rows)}\nNo start has been measured beyond {steps:,} steps or {width} hidden channels.\n"
 
 
 def picture(path: Path) -> str:
@@ -212,7 +218,7 @@ def picture(path: Path) -> str:
         f".. figure:: /records/{path.name}\n   :alt: {alt}\n   :width: 400\n   :figclass: pixels\n\n"
         f"   Samples at temperature {training['temperature']:g} of a flow trained on {one['data']}: {flow['mixing']}, "
         f"{flow['coupling']}, {one['steps']:,} steps, seed {training['seed']}, {bits}, "
-        f"measured: {_where(one)}.\n"
+        f"measured: {where(one)}.\n"
     )
 
 
@@ -225,27 +231,6 @@ def _bits(runs: Runs) -> str:
     return f"{mean(bits):.3f} ({stdev(bits):.3f})" if len(bits) > 1 else f"{bits[0]:.3f}"
 
 
-def _where(record: Record) -> str:
-    commit = record.get("commit")
-    facts = [record.get("device"), record.get("torch") and f"torch {record['torch']}"]
-    facts += [f"commit {commit[:7]}{'+' * commit.endswith('+')}" if commit else None]
-    return ", ".join(fact for fact in facts if fact) or "where is not recorded"
-
-
 def _parameters(mixing: str) -> int:
     with torch.device("meta"):  # shapes only
         return sum(parameter.numel() for parameter in FlowConfig(mixing=mixing).build().parameters())
-
-
-def _marked(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of measured rows, whose last cells say where; what all of them say is its title."""
-    where = {row[-1] for row in rows}
-    title = f"Measured: {where.pop()}" if len(where) == 1 else ""
-    return _table(header, [[*row[:-1], "measured" if title else f"measured: {row[-1]}"] for row in rows], title)
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> str:
-    lines = [f".. list-table:: {title}".rstrip(), "   :header-rows: 1", "   :widths: auto", ""]
-    for row in (header, *rows):
-        lines += [f"   {'* ' if n == 0 else '  '}- {cell}" for n, cell in enumerate(row)]
-    return "\n".join(lines) + "\n"
