@@ -14,6 +14,7 @@ from typing import Any
 
 import figures
 import matplotlib
+from glance import NOT_PUBLISHED, Row
 from tables import list_table, where
 
 from nflows_woodbury.evaluation.ranking import Ranked, plot, ranking
@@ -97,6 +98,23 @@ def write(records: Sequence[Record], folder: Path) -> dict[str, str]:
     }
 
 
+def at_a_glance(records: Sequence[Record]) -> list[Row]:
+    """Rows for the table of all numbers: what is measured, and one for what is not."""
+    found: list[Row] = []
+    for setting in SETTINGS:
+        of_it = [record for record in records if setting.holds(record)]
+        images, size = setting.title.split(", ")
+        text = f"{size}: 2 levels of {setting.steps}, {setting.hidden_channels} channels, 6,000 steps"
+        places = "; ".join(sorted({where(record) for record in of_it}))
+        rows = ranking(of_it)
+        for row in rows:
+            bits = with_error(row.bits_per_dim, row.standard_error, ".3f", "se ")
+            found.append((images, row.mixing, NOT_PUBLISHED, bits, text, str(row.runs), places))
+        missing = [name for name in SINGLE + PAIRS if name not in {row.mixing for row in rows}]
+        found += [(images, name, NOT_PUBLISHED, "not measured yet", text, "", "") for name in missing]
+    return found
+
+
 def section(setting: Setting, records: Sequence[Record]) -> str:
     """A table and a figure, and what is still to be measured."""
     head = f"{setting.title}\n{'~' * len(setting.title)}\n"
@@ -120,9 +138,9 @@ def section(setting: Setting, records: Sequence[Record]) -> str:
     return "\n".join([head, list_table(header, rows, f"Measured: {places}"), figure, to_run(setting, records)])
 
 
-def with_error(value: float, error: float, form: str) -> str:
+def with_error(value: float, error: float, form: str, what: str = "") -> str:
     """A mean and, of more than one run, its standard error."""
-    return f"{value:{form}}" + (f" ({error:{form}})" if error == error else "")
+    return f"{value:{form}}" + (f" ({what}{error:{form}})" if error == error else "")
 
 
 def to_run(setting: Setting, records: Sequence[Record]) -> str:

@@ -14,11 +14,13 @@ from statistics import mean, stdev
 from typing import Any
 
 import figures
+import glance
 import matplotlib
 import mixings
 import torch
+from glance import NOT_PUBLISHED, Row
 from matplotlib.figure import Figure
-from tables import list_table, marked, where
+from tables import marked, where
 
 from nflows_woodbury.config import LOW_RANK, FlowConfig
 from nflows_woodbury.train.config import TrainingConfig
@@ -28,14 +30,6 @@ Record = dict[str, Any]
 Runs = Sequence[Record]
 Models = dict[tuple[int, str, str], Runs]  # by optimizer steps, mixing and coupling
 
-DATA = {
-    "cifar10": "CIFAR-10", "imagenet32": "ImageNet 32 x 32", "imagenet64": "ImageNet 64 x 64",
-    "celeba-hq64": "CelebA-HQ 64 x 64", "celeba-hq128": "CelebA-HQ 128 x 128", "celeba-hq256": "CelebA-HQ 256 x 256",
-}  # fmt: skip
-STEPS = {
-    "conv1x1": "Glow (1x1 convolution)", "emerging": "emerging", "periodic": "periodic", "spline": "neural spline",
-    "macow": "MaCow", "woodbury": "Woodbury", "me-woodbury": "ME-Woodbury",
-}  # fmt: skip
 #: variants of benchmarks/starts.py that nflows-woodbury compare trains as well, and their mixing
 DEFAULTS = {
     "conv1x1": "conv1x1",
@@ -56,14 +50,14 @@ def write(records: Path, folder: Path) -> None:
     models = compared(json.loads((records / "comparison.json").read_text()), starts)
     with matplotlib.rc_context(figures.STYLE):
         draw(models).savefig(folder / "comparison.svg", transparent=True, metadata={"Date": None})
-    published = json.loads((records / "published.json").read_text())
+    published, compared_mixings = json.loads((records / "published.json").read_text()), mixings.read(records)
     parts = {
-        "published": "\n".join(beside(table, runs) for table in published),
+        "published": at_a_glance(published, runs, models, mixings.at_a_glance(compared_mixings)),
         "runs": evaluations(runs),
         "comparison": comparison(models),
         "starts": table_of_starts(starts),
         "pictures": "\n".join(map(picture, sorted(records.glob("*.png")))),
-        **mixings.write(mixings.read(records), folder),
+        **mixings.write(compared_mixings, folder),
     }
     for name, text in parts.items():
         path = folder / f"{name}.rst"
@@ -85,37 +79,29 @@ def grouped(records: Iterable[Record]) -> list[list[Record]]:
     return sorted(groups.values(), key=_mean)
 
 
-def beside(table: Record, runs: Sequence[Runs]) -> str:
-    """A published table, with the means of our runs of the same presets beside its numbers."""
-    names = list(dict.fromkeys(name for cells in table["published"].values() for name in cells))
-    header, columns = ["flow step"], []
-    for data, cells in table["published"].items():
-        steps = table.get("steps", {}).get(data)
-        after = f"after {steps:,} steps" if steps else "number of steps not given"
-        theirs = [_theirs(cells.get(name)) for name in names]
-        ours = [_ours(f"{data}-{name}", () if table.get("alone") else runs) for name in names]
-        for mark, column in ((f"published, {after}", theirs), ("measured", ours)):
-            if any(column):
-                header.append(f"{DATA[data]}: {mark}")
-                columns.append([cell or "not recorded" for cell in column])
-    rows = [[STEPS[name], *cells] for name, *cells in zip(names, *columns, strict=True)]
-    body = list_table(header, rows) if columns else f"{table['missing']}\n"
-    return f"{table['title']}\n{'~' * len(table['title'])}\n\n{table['text']}\n\n{body}"
+def at_a_glance(published: Sequence[Record], runs: Sequence[Runs], models: Models, of_mixings: Iterable[Row]) -> str:
+    """All numbers, the published ones first, and what they need to be read."""
+    rows = [row for source in published for row in glance.published(source, lambda preset: _ours(preset, runs))]
+    for (steps, mixing, coupling), group in models.items():
+        setting = f"3 levels of 4, 64 channels, {steps:,} steps"
+        name = f"{mixing}, {coupling}"
+        rows.append(("CIFAR-10", name, NOT_PUBLISHED, _bits(group), setting, str(len(group)), where(group[0])))
+    texts = [f"*{source['title']}.* {source['text']}" for source in published]
+    return "\n\n".join([glance.table([*rows, *of_mixings]), *texts])
 
 
-def _theirs(cell: Record | None) -> str:
-    if not cell:
-        return ""
-    return cell["bits_per_dim"] + (f", {cell['parameters']} parameters" if "parameters" in cell else "")
-
-
-def _ours(preset: str, runs: Sequence[Runs]) -> str:
-    """Each group of runs of a preset: bits per dimension, steps, and what else is not as in the preset."""
+def _ours(preset: str, runs: Sequence[Runs]) -> list[Row]:
+    """Each group of runs of a preset: bits per dimension, what is not as in the preset, seeds, and where."""
     groups = [run for run in runs if run[0]["training"].get("preset") == preset]
-    return "; ".join(
-        ", ".join([_bits(run), f"runs: {len(run)}", f"after {run[0]['steps']:,} steps", *changes(run[0])])
+    return [
+        (
+            _bits(run),
+            ", ".join(["the preset", f"{run[0]['steps']:,} steps", *changes(run[0])]),
+            str(len(run)),
+            where(run[0]),
+        )
         for run in groups
-    )
+    ]
 
 
 def changes(record: Record) -> list[str]:

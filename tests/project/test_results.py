@@ -32,9 +32,15 @@ def record(seed: int, bits: float, steps: int = 20_000, preset: str = "cifar10-w
     }  # fmt: skip
 
 
-def published(value: str | None):
+def published(value: str | None, **more):
     cell = value and {"bits_per_dim": value}
-    return {"title": "T", "text": "", "missing": "nothing", "published": {"cifar10": {"woodbury": cell}}}
+    return {"title": "T", "text": "", "missing": "unread", "published": {"cifar10": {"woodbury": cell}}, **more}
+
+
+def first_row(results, *args) -> list[str]:
+    """The cells of the first row of the table of all numbers."""
+    rows = results.at_a_glance(*args, {}, []).split("\n\n*")[0].split("   * - ")
+    return [cell.strip() for cell in rows[2].split("\n     -")]
 
 
 def test_runs_that_differ_in_the_seed_make_one_row(results):
@@ -45,16 +51,23 @@ def test_runs_that_differ_in_the_seed_make_one_row(results):
     assert "Measured: some GPU, torch 2.13.0, commit 0123456+" in text
 
 
-def test_a_measured_number_beside_a_published_one_names_its_steps(results):
-    text = results.beside(published("3.50"), results.grouped([record(0, 3.6, clip_norm=1.0)]))
-    assert "CIFAR-10: published, number of steps not given" in text and "CIFAR-10: measured" in text
-    assert "- 3.50\n" in text and "- 3.600, runs: 1, after 20,000 steps, clip_norm 1.0\n" in text
+def test_a_measured_number_stands_beside_a_published_one_with_its_setting_seeds_and_place(results):
+    runs = results.grouped([record(0, 3.6, clip_norm=1.0)])
+    row = ["CIFAR-10", "Woodbury", "T: 3.50, after 10 steps", "3.600", "the preset, 20,000 steps, clip_norm 1.0", "1"]
+    where = "some GPU, torch 2.13.0, commit 0123456+"
+    assert first_row(results, [published("3.50", steps={"cifar10": 10})], runs) == [*row, where]
+    alone = first_row(results, [published("3.50", alone=True)], runs)
+    assert alone[2:] == ["T: 3.50, steps not given", "none: its setting is no preset", "", "", ""]
 
 
-def test_a_number_that_was_not_read_is_not_shown(results):
-    assert "nothing" in results.beside(published(None), [])
-    text = results.beside(published(None), results.grouped([record(0, 3.6)]))
-    assert "published" not in text and "3.600" in text
+def test_an_empty_cell_says_why(results):
+    row = first_row(results, [published(None)], [])
+    assert row[2:] == ["T: unread", "none: a run of the preset takes days on a GPU", "", "", ""]
+    source = published(None)
+    source["published"]["cifar10"]["emerging"] = None
+    assert first_row(results, [source], [])[1] == "Woodbury, emerging"  # one row for both
+    source["published"]["cifar10"]["emerging"] = {"bits_per_dim": "3.4"}
+    assert first_row(results, [source], [])[1] == "Woodbury"
 
 
 def compared(mixing: str, seed: int, bits: float, coupling: str = "affine", seconds: float = 100.0, **training):
@@ -122,6 +135,9 @@ def test_the_comparison_has_standard_errors_and_names_what_is_missing(results, t
         "mixing", "test bits/dim", "CPU seconds of training", "woodbury", "4.600 (0.058)", "101", "finc", "4.250", "200"
     ]  # fmt: skip
     assert "woodbury" not in parts["which-parameters"]  # as finc has no more and is better
+    first, *_, last = mixings.at_a_glance(runs)
+    assert first[:4] == ("CIFAR-10 at 16 x 16", "finc", "none of this size", "4.250") and first[5] == "1"
+    assert last[1] == "emerging+butterfly" and last[3:] == ("not measured yet", last[4], "", "")
 
 
 def test_the_records_in_the_repository_make_a_page(results, tmp_path):
