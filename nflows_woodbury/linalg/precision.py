@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nflows_woodbury.checks import check_layer_dtype
 
-__all__ = ["full_precision", "in_layer_dtype", "sum_pixels"]
+__all__ = ["at_least_float32", "full_precision", "in_layer_dtype", "sum_pixels"]
 
 
 def full_precision(inputs: Tensor) -> AbstractContextManager[object]:
@@ -51,4 +51,14 @@ def _is_autocast(device: str) -> bool:
 
 def sum_pixels(values: Tensor) -> Tensor:
     """Sum (B, ...) over all but the batch axis, in float32 or wider."""
-    return values.flatten(1).sum(1, dtype=torch.promote_types(values.dtype, torch.float32))
+    return values.flatten(1).sum(1, dtype=at_least_float32(values.dtype))
+
+
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of log-dets of inputs of that dtype.
+
+    >>> import torch
+    >>> at_least_float32(torch.uint8), at_least_float32(torch.bfloat16), at_least_float32(torch.float64)
+    (torch.float32, torch.float32, torch.float64)
+    """
+    return dtype if dtype.is_floating_point and dtype.itemsize >= 4 else torch.float32

@@ -9,17 +9,18 @@ from math import prod
 from torch import Tensor, nn
 
 from nflows_woodbury.checks import check_axes, check_image_inputs, check_image_shape, check_positive_int, check_sizes
-from nflows_woodbury.linalg.low_rank import Factors, capacitances, inverses, logabsdets
+from nflows_woodbury.linalg.factors import Factor, Matrices, Prepared
+from nflows_woodbury.linalg.low_rank import LOW_RANK, capacitances
 from nflows_woodbury.linalg.starts import Start, start_factors
 from nflows_woodbury.linalg.two_sided import along_axes
-from nflows_woodbury.transforms.base import LinearTransform, SingularError
-from nflows_woodbury.transforms.chain import Chain
+from nflows_woodbury.transforms.base import FactoredTransform, is_watched
+from nflows_woodbury.transforms.chain import Chain, Link
 
 __all__ = ["LowRankChain", "LowRankTransform", "MEWoodburyTransform", "WoodburyTransform"]
 
 
-class _Updates(LinearTransform):
-    """What one update and a chain of them share: all in few passes, and their log-dets as one batch."""
+class _Updates(FactoredTransform):
+    """What one update and a chain of them share: a pair of factors each, all applied in few passes."""
 
     shape: tuple[int, ...]
 
@@ -31,27 +32,22 @@ class _Updates(LinearTransform):
         """Refuse inputs of another shape than ``(B, *shape)``."""
         check_image_inputs(inputs, self.shape)
 
-    def map_forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """``I + U V`` along each group; the log-det is the sum of ``m log |det(I + V U)|``."""
-        pairs = [(part.U, part.V) for part in self._parts()]
-        return self._apply_along(pairs, inputs), self._total(logabsdets(pairs))
+    def factors(self) -> list[Factor]:
+        """``U`` and ``V`` of each ``I + U V``."""
+        return [Factor(LOW_RANK, (part.U, part.V)) for part in self._parts()]
 
-    def map_inverse(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """``I - U (I + V U)^-1 V`` along each group."""
-        pairs, of_maps = inverses([(part.U, part.V) for part in self._parts()])
-        return self._apply_along(pairs, inputs), -self._total(of_maps)
+    def multiplicities(self, inputs: Tensor) -> list[int]:
+        """As many as there are vectors along each group."""
+        return [prod(self.shape) // part.size for part in self._parts()]
 
-    def _apply_along(self, pairs: Sequence[Factors], inputs: Tensor) -> Tensor:
-        """The parts with these factors: ``(I + U V) x`` on channels, ``x (I + U V)`` along any other group."""
+    def map_by(self, inputs: Tensor, *matrices: Matrices) -> Tensor:
+        """``(I + U V) x`` on channels, ``x (I + U V)`` along any other group; the inverse has the same form."""
         groups = [part.axes for part in self._parts()]
-        columns = [(U, V) if axes[0] == 0 else (V.mT, U.mT) for axes, (U, V) in zip(groups, pairs, strict=True)]
+        columns = [
+            of_group if axes[0] == 0 else tuple(matrix.mT for matrix in reversed(of_group))
+            for axes, of_group in zip(groups, matrices, strict=True)
+        ]
         return along_axes(inputs, groups, columns)
-
-    def _total(self, of_maps: Tensor) -> Tensor:
-        """The sum over the updates, each as often as there are vectors along its group."""
-        vectors = [prod(self.shape) // part.size for part in self._parts()]
-        first, *others = (m * of_map for m, of_map in zip(vectors, of_maps.unbind(), strict=True))
-        return sum(others, first)
 
 
 class LowRankTransform(_Updates):
@@ -107,10 +103,10 @@ class LowRankTransform(_Updates):
 
     def solved_matrices(self, inputs: Tensor) -> Tensor:
         """The capacitance, ``(1, d, d)``; ``(1, n, n)`` where the rank exceeds the axis."""
-        return capacitances([(self.U, self.V)])
+        return capacitances(self.U, self.V)[None]
 
 
-class LowRankChain(_Updates, Chain):
+class LowRankChain(Chain, _Updates):
     """Low-rank updates along different groups of axes of the same inputs, which share passes over them.
 
     The map is that of :class:`~nflows_woodbury.transforms.chain.Chain`. Two updates of neighbouring groups, of which
@@ -138,18 +134,14 @@ class LowRankChain(_Updates, Chain):
             raise ValueError(f"updates must be of one shape, along different axes in rising order, got {parts!r}")
         self.shape = parts[0].shape
 
-    def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map data towards noise; ``context`` is accepted and not used."""
-        if any(part._forward_hooks or part._forward_pre_hooks for part in self.transforms):
-            return Chain.forward(self, inputs, context)
-        return super().forward(inputs, context)
+    def links(self) -> list[Link]:
+        """The updates as one layer; one by one where somebody watches one of them."""
+        return super().links() if any(map(is_watched, self.transforms)) else [Link(self, together=True)]
 
-    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map noise towards data; ``context`` is accepted and not used."""
-        try:
-            return super().inverse(inputs, context)
-        except SingularError:  # one by one, so that the error names the update
-            return Chain.inverse(self, inputs, context)
+    def check_each_regular(self, prepared: Sequence[Prepared]) -> None:
+        """SingularError for the first update without an inverse."""
+        for part, one in zip(self.transforms, prepared, strict=True):
+            part.check_regular(-one.logabsdet)
 
     def _parts(self) -> list[LowRankTransform]:
         return list(self.transforms)

@@ -40,7 +40,7 @@ def test_cases_are_as_well_conditioned_as_the_tolerances_suppose(case: Case) -> 
     transform = case.build()
     for layer in transform.modules():
         if isinstance(layer, LowRankTransform):
-            assert torch.linalg.cond(low_rank.capacitances([(layer.U, layer.V)])) < 100
+            assert torch.linalg.cond(low_rank.capacitances(layer.U, layer.V)) < 100
     assert torch.linalg.cond(dense_jacobian(transform, case.inputs(batch=1))) < 1e3
 
 
