@@ -15,7 +15,7 @@ from nflows_woodbury.linalg.modes import is_plain
 from nflows_woodbury.linalg.precision import at_least_float32, full_precision
 from nflows_woodbury.transforms.base import FactoredTransform, LinearTransform, is_watched
 
-__all__ = ["Chain", "Link"]
+__all__ = ["Chain", "Link", "LogDets", "links_of", "prepare_links", "run"]
 
 
 class Chain(Transform):
@@ -56,7 +56,7 @@ class Chain(Transform):
 
     def links(self) -> list[Link]:
         """The parts in order, plain chains taken apart."""
-        return [link for part in self.transforms for link in _links(part)]
+        return [link for part in self.transforms for link in links_of(part)]
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Apply the transforms in order and sum their log-dets."""
@@ -79,7 +79,13 @@ class Link(NamedTuple):
     together: bool
 
 
-def _links(part: Transform) -> list[Link]:
+def links_of(part: Transform) -> list[Link]:
+    """A part of a chain as layers: taken apart if it is a chain and nobody watches it.
+
+    >>> from nflows_woodbury import ActNorm, Chain
+    >>> len(links_of(Chain([ActNorm(4), ActNorm(4)])))
+    2
+    """
     if is_watched(part):
         return [Link(part, together=False)]
     methods = type(part).forward, type(part).inverse
@@ -96,49 +102,80 @@ def run(
 
     >>> import torch
     >>> from nflows_woodbury import ActNorm, Chain
-    >>> run(Chain([ActNorm(4), ActNorm(4)]).links(), torch.ones(2, 4))[1]
-    tensor([0., 0.], grad_fn=<ExpandBackward0>)
+    >>> run(Chain([ActNorm(4), ActNorm(4)]).links(), torch.ones(2, 4))[1].tolist()
+    [0.0, 0.0]
     """
-    outputs, total, terms = inputs, None, list[tuple[int, Tensor]]()
-    with full_precision(inputs):
-        of_layers = _prepared(links, inverse)
-    if inverse and any(one.logabsdet.device.type == "cpu" for prepared in of_layers for one in prepared):
-        _check_regular(links, of_layers)
-    for (layer, together), prepared in zip(links, of_layers, strict=True):
-        if together:
-            outputs = layer.checked(outputs)
-            with full_precision(outputs):
-                map_by = layer.unmap_by if inverse else layer.map_by
-                terms += layer.terms(outputs, prepared)
-                outputs = map_by(outputs, *(one.matrices for one in prepared))
-        else:
-            outputs, logabsdet = (layer.inverse if inverse else layer)(outputs, context)
-            logabsdet = logabsdet.to(at_least_float32(logabsdet.dtype))
-            total = logabsdet if total is None else total + logabsdet
-    return outputs, _in_all(outputs, total, terms, inverse)
+    outputs, logabsdets = inputs, LogDets(inverse=inverse)
+    for link, prepared in zip(links, prepare_links(links, inputs, inverse=inverse), strict=True):
+        outputs = logabsdets.step(link, prepared, outputs, context)
+    return outputs, logabsdets.sum(outputs)
 
 
-def _prepared(links: Sequence[Link], inverse: bool) -> list[list[Prepared]]:
-    """What is made of the factors of each layer; nothing for those that are called by themselves."""
+def prepare_links(links: Sequence[Link], inputs: Tensor, *, inverse: bool = False) -> list[list[Prepared]]:
+    """What is made of the factors of each layer; nothing for those that are called by themselves.
+
+    Raises:
+        SingularError: for the first layer without an inverse, on the CPU in plain eager calls; one look at all of them.
+
+    >>> import torch
+    >>> from nflows_woodbury import ActNorm, Chain
+    >>> [[((scale,), logabsdet)]] = prepare_links(Chain([ActNorm(2)]).links(), torch.ones(3, 2))
+    >>> scale.tolist(), logabsdet.item()
+    ([1.0, 1.0], 0.0)
+    """
     named = [layer.factors() if together else () for layer, together in links]
-    prepared = iter(prepare([factor for factors in named for factor in factors], inverse=inverse))
-    return [list(islice(prepared, len(factors))) for factors in named]
+    with full_precision(inputs):
+        every = prepare([factor for factors in named for factor in factors], inverse=inverse)
+        values = [one.logabsdet for one in every]
+        look = inverse and any(value.device.type == "cpu" for value in values) and is_plain(*values)
+        remaining = iter(every)
+        of_links = [list(islice(remaining, len(factors))) for factors in named]
+        if look and not torch.stack(values).isfinite().all():
+            for (layer, together), prepared in zip(links, of_links, strict=True):
+                if together:
+                    layer.check_each_regular(prepared)
+    return of_links
 
 
-def _check_regular(links: Sequence[Link], of_layers: Sequence[Sequence[Prepared]]) -> None:
-    """SingularError for the first layer without an inverse, in plain eager calls; one look at all of them."""
-    all_of_them = torch.stack([one.logabsdet for prepared in of_layers for one in prepared])
-    if is_plain(all_of_them) and not all_of_them.isfinite().all():
-        for (layer, together), prepared in zip(links, of_layers, strict=True):
-            if together:
-                layer.check_each_regular(prepared)
+class LogDets:
+    """The sum of the log-dets of layers, as one after the other is applied.
 
+    >>> import torch
+    >>> from nflows_woodbury import Squeeze
+    >>> logabsdets = LogDets()
+    >>> outputs = logabsdets.step(Link(Squeeze(), together=False), [], torch.ones(2, 1, 4, 4), None)
+    >>> logabsdets.sum(outputs)
+    tensor([0., 0.])
+    """
 
-def _in_all(outputs: Tensor, total: Tensor | None, terms: Sequence[tuple[int, Tensor]], inverse: bool) -> Tensor:
-    """The sum ``total`` (B,) plus or minus that of ``m log |det A|`` over ``terms``."""
-    dtype = at_least_float32(outputs.dtype)
-    if not terms:
-        return outputs.new_zeros(outputs.shape[0], dtype=dtype) if total is None else total
-    of_parameters = weighted_sum(terms).to(dtype)
-    of_parameters = -of_parameters if inverse else of_parameters
-    return of_parameters.expand(outputs.shape[0]).clone() if total is None else total + of_parameters
+    def __init__(self, *, inverse: bool = False) -> None:
+        self.inverse = inverse
+        #: of layers that are called by themselves, (B,)
+        self.total: Tensor | None = None
+        #: the pairs ``(m, log |det A|)`` of all other layers
+        self.terms: list[tuple[int, Tensor]] = []
+
+    def step(self, link: Link, prepared: Sequence[Prepared], inputs: Tensor, context: Tensor | None) -> Tensor:
+        """Apply a layer, or its inverse, and take in its log-det."""
+        layer, together = link
+        if together:
+            inputs = layer.checked(inputs)
+            self.terms += layer.terms(inputs, prepared)
+            with full_precision(inputs):
+                outputs = (layer.unmap_by if self.inverse else layer.map_by)(
+                    inputs, *(one.matrices for one in prepared)
+                )
+            return outputs
+        outputs, logabsdet = (layer.inverse if self.inverse else layer)(inputs, context)
+        logabsdet = logabsdet.to(at_least_float32(logabsdet.dtype))
+        self.total = logabsdet if self.total is None else self.total + logabsdet
+        return outputs
+
+    def sum(self, outputs: Tensor) -> Tensor:
+        """All of them, (B,)."""
+        dtype = at_least_float32(outputs.dtype)
+        if not self.terms:
+            return outputs.new_zeros(outputs.shape[0], dtype=dtype) if self.total is None else self.total
+        of_parameters = weighted_sum(self.terms).to(dtype)
+        of_parameters = -of_parameters if self.inverse else of_parameters
+        return of_parameters.expand(outputs.shape[0]).clone() if self.total is None else self.total + of_parameters
