@@ -1,185 +1,127 @@
-"""Given minutes and a GPU: check it against the CPU, then train the paper's CIFAR-10 flows for as long, step for step.
+"""Given minutes and a GPU: all that waits for one, in order of value, with the results on disk after each.
 
-Run it with: python benchmarks/gpu.py --minutes 60 --data path/to/cifar-10-python.tar.gz --out gpu
+    python benchmarks/gpu.py --minutes 40 --data path/to/cifar-10-python.tar.gz --out gpu
+    python benchmarks/gpu.py --minutes 2 --data photos --small --out trial           # without a GPU, in a minute or two
 
-1. The log-dets of every mixing and coupling on the device must be the CPU's, within 1e-5 relative; else it stops here.
-2. A probe gives the seconds of a step of each preset; what fits into the minutes is how many steps all of them take.
-3. Each preset trains that long in OUT/PRESET. Where that holds a run, it goes on from there.
-4. OUT gets records.json (for the docs' results page), curves.json and curves.png (validation bits/dim over steps and
-   seconds); each run's folder holds its samples and a checkpoint that ``nflows-woodbury train --resume`` takes.
-
-Without a GPU all of it runs on the CPU; tiny settings for a trial: --set hidden_channels=8 steps=1 batch_size=8.
+A stage is one command, whose files go to OUT/STAGE. OUT/gpu.json says of each how it ended, how long it took and what
+it printed last. Given the same OUT again, stages that went well are not repeated, except the last one, which trains and
+goes on from where it was; so the minutes may come in several portions.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import logging
+import shlex
+import subprocess
 import sys
-import warnings
-from ast import literal_eval
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import perf_counter
 
-import matplotlib
+from mixing import versions
 
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
-import numpy as np
-import pytorch_lightning as pl
-import torch
-
-from nflows_woodbury.checkpoint import read_checkpoint
-from nflows_woodbury.config import COUPLINGS, MIXINGS, FlowConfig
-from nflows_woodbury.data.opening import open_source
-from nflows_woodbury.evaluation.record import evaluate
 from nflows_woodbury.files import write_json
-from nflows_woodbury.train.config import TrainingConfig
-from nflows_woodbury.train.module import FlowTraining
-from nflows_woodbury.train.presets import settings_of
-from nflows_woodbury.train.trainer import make_trainer
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-PROBE_STEPS = 40
+HERE = Path(__file__).parent
+TESTS = shlex.quote(str(HERE.parent / "tests"))
+SPARE = 60.0  # seconds that the training leaves for its evaluation
 
 
-@torch.no_grad()
-def largest_difference(mixing: str, coupling: str, dtype: torch.dtype) -> float:
-    """Of the log-dets of a small flow, both ways, on the device and on the CPU, relative to their size."""
-    torch.manual_seed(0)
-    flow = FlowConfig((3, 16, 16), levels=2, steps=2, hidden_channels=32, mixing=mixing, coupling=coupling).build()
-    for parameter in flow.parameters():  # off the start, where couplings do nothing
-        parameter += 0.02 * torch.randn_like(parameter)
-    flow.to(dtype)
-    _, multiscale = flow._transform
-    values = torch.rand(32, 3, 16, 16, dtype=dtype) - 0.5
-    results = []
-    for device in ("cpu", DEVICE):
-        multiscale.to(device)
-        noise, forward = multiscale(values.to(device))
-        _, inverse = multiscale.inverse(noise)
-        results.append(torch.cat([forward, inverse]).double().cpu())
-    expected, got = results
-    return float(((got - expected).abs() / expected.abs().clamp_min(1)).max())
+@dataclass(frozen=True)
+class Stage:
+    """A script of this folder, the minutes that it may take, and its words on a GPU and in a trial without one."""
+
+    name: str
+    minutes: float
+    script: str
+    on_gpu: str
+    in_trial: str
+
+    def command(self, small: bool) -> list[str]:
+        """What is run."""
+        words = shlex.split(self.in_trial if small else self.on_gpu)
+        return [sys.executable, *(["-m", "pytest"] if self.script == "pytest" else [str(HERE / self.script)]), *words]
 
 
-def check() -> list[dict]:
-    """Every mixing and coupling, in float32 without TF32 and in float64."""
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    pairs = [(mixing, "affine") for mixing in MIXINGS] + [("conv1x1", coupling) for coupling in COUPLINGS]
-    rows = []
-    for mixing, coupling in dict.fromkeys(pairs):
-        for dtype in (torch.float32, torch.float64):
-            difference = largest_difference(mixing, coupling, dtype)
-            rows.append({"mixing": mixing, "coupling": coupling, "dtype": str(dtype), "difference": difference})
-            print(f"{mixing:12} {coupling:9} {dtype!s:14} {difference:.1e}", flush=True)
-    torch.backends.cudnn.allow_tf32 = True
-    return rows
+TINY = "--small --no-compile --device cpu --seconds 0.01 --out ."
+#: by value: what is wrong makes what comes after it worthless
+STAGES = [
+    Stage("tests", 8, "pytest", f"-q -m cuda {TESTS}", f"-q {TESTS}/linalg/test_householder.py"),
+    Stage("correctness", 3, "device.py", "correctness --out .", f"correctness {TINY}"),
+    Stage("mixing", 3, "mixing.py", "criteria --runs 1 --device cuda --out .",
+          "criteria --runs 1 --sizes 2x4x4x4 --seconds 0.001 --layers woodbury conv2d --out ."),
+    Stage("glow", 3, "glow.py", "--runs 1 --device cuda --json glow.json",
+          "--runs 1 --rounds 2 --size 8 --levels 1 --steps 1 --hidden-channels 4 --batch-size 2 --json glow.json"),
+    Stage("speed", 6, "device.py", "training --out .", f"training {TINY}"),
+    Stage("sampling", 3, "device.py", "sampling --out .", f"sampling {TINY}"),
+    Stage("memory", 4, "device.py", "memory --out .", f"memory {TINY}"),
+    Stage("copy", 2, "device.py", "copy --out .", f"copy {TINY}"),
+]  # fmt: skip
 
 
-class Watch(pl.Callback):
-    """Validation bits/dim over steps and seconds of training; and the median seconds of a step."""
-
-    def __init__(self) -> None:
-        self.curve: list[dict[str, float]] = []
-        self.ends: list[float] = []
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
-        """Note the time, and the validation where it is new."""
-        if module.is_step_end(batch_idx):
-            if DEVICE == "cuda":
-                torch.cuda.synchronize()
-            self.ends.append(perf_counter())
-            bits = trainer.callback_metrics.get("validation_bits_per_dim")
-            if bits is not None and trainer.global_step % module.config.every == 0:
-                self.curve.append({"step": trainer.global_step, "seconds": module.seconds, "bits_per_dim": float(bits)})
-
-    @property
-    def seconds(self) -> float:
-        """Of a step, the median after the first ones."""
-        return float(np.median(np.diff(self.ends[PROBE_STEPS // 4 :])))
+def training(data: str, seconds: float) -> Stage:
+    """The CIFAR-10 flows, for the time that is left."""
+    tiny = "steps=1 levels=1 channel_ranks=None pixel_ranks=None hidden_channels=4 batch_size=4"
+    return Stage(
+        "training",
+        seconds / 60,
+        "budget.py",
+        f"--minutes {max(1, (seconds - SPARE) / 60):.2f} --data {data} --out .",
+        f"--minutes 0.01 --data {data} --points 1 --set {tiny} --out .",
+    )
 
 
-def fit(flow: FlowConfig, config: TrainingConfig, folder: Path) -> Watch:
-    """Train in a folder, from its last checkpoint if it holds one."""
-    watch, last = Watch(), folder / "checkpoints" / "last.ckpt"
-    source = open_source(config.data, size=config.size)
-    if source.validation is not None:  # the whole curve on the same images, few enough to cost little
-        source.validation = source.validation.take(np.arange(min(500, len(source.validation))))
-    trainer = make_trainer(config, folder, progress=sys.stdout.isatty())
-    trainer.callbacks.append(watch)
-    start = perf_counter()
-    trainer.fit(FlowTraining(flow, config, source), ckpt_path=last if last.exists() else None, weights_only=True)
-    print(f"{folder.name}: {trainer.global_step} steps, {perf_counter() - start:.0f} s", flush=True)
-    return watch
+@dataclass(frozen=True)
+class Result:
+    """How a stage ended: its exit status, None if it was stopped, and the end of what it printed."""
+
+    name: str
+    command: str
+    status: int | None
+    seconds: float
+    output: str
 
 
-def settings(name: str, options: argparse.Namespace) -> tuple[FlowConfig, TrainingConfig]:
-    """The preset's, with what makes an hour of one GPU count, and the changes of the command line."""
-    changes = {"compile": DEVICE == "cuda", "precision": "bf16", "ema_decay": 0.999, "data": options.data}
-    changes |= {key: literal_eval(value) for key, value in (pair.split("=", 1) for pair in options.set)}
-    flow, config = settings_of(name)
-    parts = [replace(part, **{k: v for k, v in changes.items() if k in asdict(part)}) for part in (flow, config)]
-    return parts[0], parts[1]
-
-
-def steps_that_fit(options: argparse.Namespace) -> tuple[int, dict[str, float]]:
-    """As many steps as all presets can take in the given minutes, by a probe of each."""
-    seconds = {}
-    for name in options.presets:
-        flow, config = settings(name, options)
-        with TemporaryDirectory() as scratch:
-            probe = replace(config, max_steps=PROBE_STEPS, every=10 * PROBE_STEPS)
-            seconds[name] = fit(flow, probe, Path(scratch) / f"probe of {name}").seconds
-    fits = int(0.85 * 60 * options.minutes / sum(seconds.values()))  # the rest: compiling, validation, pictures
-    return max(20, fits - fits % 20), seconds
-
-
-def plot(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.5), sharey=True, layout="constrained")
-    for axes, unit in zip(panels, ("step", "seconds"), strict=True):
-        for name, curve in curves.items():
-            axes.plot([point[unit] for point in curve], [point["bits_per_dim"] for point in curve], label=name)
-        axes.set(xlabel=unit, ylabel="validation bits/dim")
-    panels[0].legend()
-    figure.savefig(path, dpi=150)
+def run(stage: Stage, small: bool, seconds: float, folder: Path) -> Result:
+    """Its command, in a folder of its own, stopped after so many seconds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command, began, log = stage.command(small), perf_counter(), folder / "output.txt"
+    with log.open("w") as file:
+        try:
+            done = subprocess.run(command, cwd=folder, stdout=file, stderr=subprocess.STDOUT, timeout=seconds)
+            status = done.returncode
+        except subprocess.TimeoutExpired:
+            status = None
+    printed = log.read_text(errors="replace")
+    return Result(stage.name, " ".join(command), status, perf_counter() - began, printed[-4000:])
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, required=True, help="for the training of all presets together")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, required=True, help="for all stages together")
     parser.add_argument("--data", required=True, help="CIFAR-10, as in nflows-woodbury train")
-    parser.add_argument("--presets", nargs="+", default=["cifar10-woodbury", "cifar10-conv1x1"])
-    parser.add_argument("--set", nargs="*", default=[], metavar="SETTING=VALUE", help="change settings of all presets")
+    parser.add_argument("--small", action="store_true", help="sizes for a trial without a GPU")
     parser.add_argument("--out", type=Path, default=Path("gpu"))
     options = parser.parse_args()
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.simplefilter("ignore")
-    rows = check()
-    write_json(options.out / "check.json", rows)
-    if bad := [row for row in rows if not row["difference"] <= 1e-5]:
-        print(f"log-dets differ from the CPU's by more than 1e-5: {bad}", file=sys.stderr)
-        return 1
-    steps, seconds = steps_that_fit(options)
-    print(f"seconds of a step: {seconds}; {steps} steps of each", flush=True)
-    path = options.out / "curves.json"
-    curves = json.loads(path.read_text()) if path.exists() else {}
-    for name in options.presets:
-        flow, config = settings(name, options)
-        last = options.out / name / "checkpoints" / "last.ckpt"
-        done = read_checkpoint(last)["global_step"] if last.exists() else 0
-        config = replace(config, max_steps=done + steps, every=steps // 20)
-        curves[name] = curves.get(name, []) + fit(flow, config, options.out / name).curve
-        write_json(path, curves)
-    plot(curves, options.out / "curves.png")
-    records = evaluate([str(options.out / name) for name in options.presets], json=str(options.out / "records.json"))
-    for name, record in zip(options.presets, records, strict=True):
-        print(f"{name}: test bits/dim {record['bits_per_dim']:.3f} after {record['steps']} steps, "
-              f"{record['training_seconds']:.0f} s")  # fmt: skip
-    return 0
+    if options.data != "photos":
+        options.data = str(Path(options.data).resolve())
+    end, path = perf_counter() + 60 * options.minutes, options.out / "gpu.json"
+    before = json.loads(path.read_text())["stages"] if path.exists() else []
+    results = {result["name"]: result for result in before if result["status"] == 0 and result["name"] != "training"}
+    for stage in [*STAGES, None]:
+        left = end - perf_counter()
+        stage = training(shlex.quote(options.data), left) if stage is None else stage
+        if stage.name in results or left <= 0:
+            continue
+        result = run(stage, options.small, min(60 * stage.minutes, left), options.out / stage.name)
+        results[stage.name] = asdict(result)
+        write_json(path, {"versions": versions(), "stages": list(results.values())})
+        how = {None: "stopped", 0: "done"}.get(result.status, f"failed with status {result.status}")
+        print(f"{stage.name:12} {how}, {result.seconds:.0f} s", flush=True)
+    if missing := [stage.name for stage in STAGES if stage.name not in results]:
+        print(f"no time was left for {', '.join(missing)}")
+    return 0 if not missing and all(result["status"] == 0 for result in results.values()) else 1
 
 
 if __name__ == "__main__":

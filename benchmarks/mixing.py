@@ -41,7 +41,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
 from registry import Case
 
 Shape = tuple[int, int, int]
-CRITERIA = [(64, 12, 16, 16), (64, 24, 8, 8), (64, 48, 4, 4), (16, 96, 32, 32), (8, 96, 64, 64), (64, 192, 8, 8)]
+CRITERIA = ("64x12x16x16", "64x24x8x8", "64x48x4x4", "16x96x32x32", "8x96x64x64", "64x192x8x8")
 CHANNELS = [(8, c, 32, 32) for c in (16, 32, 64, 128, 256, 512)]
 PIXELS = [(8, 48, side, side) for side in (8, 16, 24, 32, 48, 64, 96, 128)]
 
@@ -232,13 +232,13 @@ def mean_ratio(rows: list[dict[str, Any]], operation: str, over: str, under: str
 
 
 def criteria(options: argparse.Namespace) -> dict[str, Any]:
-    """Six sizes, as often as asked for; of each run the geometric means."""
-    rows, means = [], []
+    """All sizes, as often as asked for; of each run the geometric means."""
+    rows, means, sizes = [], [], [tuple(map(int, size.split("x"))) for size in options.sizes]
     for run in range(options.runs):
-        found = [row for size in CRITERIA for row in measure(size, options.layers, options)]
+        found = [row for size in sizes for row in measure(size, options.layers, options)]
         rows += [{"run": run, **row} for row in found]
         means.append({})
-        print(f"run {run}: time over that of woodbury, geometric mean over {len(CRITERIA)} sizes")
+        print(f"run {run}: time over that of woodbury, geometric mean over {len(sizes)} sizes")
         for operation in OPERATIONS:
             ratios = {name: mean_ratio(found, operation, name, "woodbury") for name in options.layers}
             means[-1][operation] = ratios
@@ -307,6 +307,7 @@ def main() -> None:
     parser.add_argument("--layers", nargs="+", choices=LAYERS, metavar="LAYER",
                         default=["woodbury", "me-woodbury", "conv1x1", *PEERS], help=", ".join(LAYERS))  # fmt: skip
     parser.add_argument("--runs", type=int, default=3, help="of the criteria (default: 3)")
+    parser.add_argument("--sizes", nargs="+", default=CRITERIA, metavar="BxCxHxW", help="of the criteria")
     parser.add_argument("--seconds", type=float, default=0.5, help="for each layer, size and operation (default: 0.5)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="that torch uses")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")

@@ -1,10 +1,10 @@
-"""Make records of the results page from what examples/compare_mixing.py and benchmarks/starts.py wrote.
+"""Make records of the results page from folders of ``nflows-woodbury compare`` and files of benchmarks/starts.py.
 
-    python docs/collect.py FOLDER --out docs/records/comparison.json device="CPU, 1 thread" torch=2.13.0 commit=8eaef42
+    python docs/collect.py FOLDER --out docs/records/mixings-NAME.jsonl device="2-core CPU, 1 thread"
     python docs/collect.py STARTS.jsonl --out docs/records/starts-20000-512.jsonl device="CPU, 1 thread" ...
 
-The words after the file say what these scripts do not record; they are added to each record. Times are left out, and
-of a folder whatever is not named as compare_mixing.py names its records.
+The words after the file say what these do not record, or not well; they take the place of what is in each record. Of a
+folder's runs those count that are done; of the file that they were trained on, the name.
 """
 
 from __future__ import annotations
@@ -15,27 +15,32 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-TIMES = {"train", "forward", "inverse", "seconds_per_step"}
-
 
 def collect(paths: Iterable[Path], facts: dict[str, str]) -> list[dict[str, Any]]:
-    """The records of folders and files that those scripts wrote, with ``facts`` added to each."""
+    """The records of folders and files, with ``facts`` in each."""
     records: list[dict[str, Any]] = []
     for path in paths:
         if path.is_dir():
-            for file in sorted(path.glob("*-*-*-*.json")):
-                mixing, coupling, steps, seed = file.stem.rsplit("-", 3)
-                record = {"mixing": mixing, "coupling": coupling, "max_steps": int(steps), "seed": int(seed)}
-                records.append(record | json.loads(file.read_text()))
+            records += [plain(json.loads(file.read_text())) for file in sorted(path.glob("*/record.json"))]
         else:
             records += [json.loads(line) for line in path.read_text().splitlines()]
-    return [{key: value for key, value in (record | facts).items() if key not in TIMES} for record in records]
+    return [
+        {key: value for key, value in (record | facts).items() if key != "seconds_per_step"} for record in records
+    ]  # fmt: skip
+
+
+def plain(record: dict[str, Any]) -> dict[str, Any]:
+    """A record with what tells it from others at its top, and without the folders of its machine."""
+    training = record["training"] | {"data": Path(record["training"]["data"]).name}
+    names = {name: record["flow"][name] for name in ("mixing", "coupling")}
+    numbers = {name: training[name] for name in ("max_steps", "seed")}
+    return {**names, **numbers, **record, "training": training}
 
 
 def main() -> None:
     """Read the arguments and write the file: a list, or a line for each record."""
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("paths", nargs="+", type=Path, help="folders of compare_mixing.py, files of starts.py")
+    parser.add_argument("paths", nargs="+", type=Path, help="folders of nflows-woodbury compare, files of starts.py")
     parser.add_argument("--out", nargs="+", required=True, metavar=("FILE", "KEY=VALUE"), help="a .json or .jsonl file")
     options = parser.parse_args()
     out, facts = Path(options.out[0]), dict(fact.split("=", 1) for fact in options.out[1:])

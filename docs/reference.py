@@ -61,6 +61,7 @@ shape ``(B,)``, in natural units (nats), float32 or wider.
 Shapes are written as in ``(B, c, h, w)``: batch, channels, height, width. These names stand for types in signatures:
 
 .. py:module:: nflows_woodbury
+.. py:module:: nflows_woodbury.flow
 .. py:module:: nflows_woodbury.transforms
 .. py:module:: nflows_woodbury.normflows
 .. py:module:: nflows_woodbury.config
@@ -70,7 +71,7 @@ Shapes are written as in ``(B, c, h, w)``: batch, channels, height, width. These
    :module:
    :no-contents-entry:
 
-   ``tuple[int, int, int]``: channels, height and width of one image, ``(c, h, w)``.
+   ``tuple[int, ...]``: channels, height and width of one image, ``(c, h, w)``, or channels and sizes of one field.
 
 .. py:data:: Part
    :module:
@@ -117,7 +118,7 @@ def modules() -> list[ModuleType]:
     kept = [name for name, short in last.items() if INTERNAL.isdisjoint(name.split(".")) and not short.startswith("_")]
 
     def place(name: str) -> tuple[bool, bool, str]:
-        return name != "nflows_woodbury.flow", not name.startswith("nflows_woodbury.transforms."), name
+        return not name.startswith("nflows_woodbury.flow."), not name.startswith("nflows_woodbury.transforms."), name
 
     return [import_module(name) for name in sorted(kept, key=place)]
 

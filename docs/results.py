@@ -2,7 +2,7 @@
 
 That folder holds ``published.json``, numbers with the source in which they were read; lists of records that
 ``nflows-woodbury evaluate --json`` wrote, and pictures with the same names; ``comparison.json`` and ``starts-*.jsonl``,
-which docs/collect.py makes.
+which docs/collect.py makes, as it does ``mixings-*.jsonl`` for docs/mixings.py.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ from statistics import mean, stdev
 from typing import Any
 
 import figures
+import glance
 import matplotlib
+import mixings
 import torch
+from glance import NOT_PUBLISHED, Row
 from matplotlib.figure import Figure
+from tables import marked, where
 
 from nflows_woodbury.config import LOW_RANK, FlowConfig
 from nflows_woodbury.train.config import TrainingConfig
@@ -26,15 +30,7 @@ Record = dict[str, Any]
 Runs = Sequence[Record]
 Models = dict[tuple[int, str, str], Runs]  # by optimizer steps, mixing and coupling
 
-DATA = {
-    "cifar10": "CIFAR-10", "imagenet32": "ImageNet 32 x 32", "imagenet64": "ImageNet 64 x 64",
-    "celeba-hq64": "CelebA-HQ 64 x 64", "celeba-hq128": "CelebA-HQ 128 x 128", "celeba-hq256": "CelebA-HQ 256 x 256",
-}  # fmt: skip
-STEPS = {
-    "conv1x1": "Glow (1x1 convolution)", "emerging": "emerging", "periodic": "periodic", "spline": "neural spline",
-    "macow": "MaCow", "woodbury": "Woodbury", "me-woodbury": "ME-Woodbury",
-}  # fmt: skip
-#: variants of benchmarks/starts.py that examples/compare_mixing.py would train as well, and their mixing
+#: variants of benchmarks/starts.py that nflows-woodbury compare trains as well, and their mixing
 DEFAULTS = {
     "conv1x1": "conv1x1",
     "woodbury: reflection, cancelling 0.3": "woodbury",
@@ -54,13 +50,14 @@ def write(records: Path, folder: Path) -> None:
     models = compared(json.loads((records / "comparison.json").read_text()), starts)
     with matplotlib.rc_context(figures.STYLE):
         draw(models).savefig(folder / "comparison.svg", transparent=True, metadata={"Date": None})
-    published = json.loads((records / "published.json").read_text())
+    published, compared_mixings = json.loads((records / "published.json").read_text()), mixings.read(records)
     parts = {
-        "published": "\n".join(beside(table, runs) for table in published),
+        "published": at_a_glance(published, runs, models, mixings.at_a_glance(compared_mixings)),
         "runs": evaluations(runs),
         "comparison": comparison(models),
         "starts": table_of_starts(starts),
         "pictures": "\n".join(map(picture, sorted(records.glob("*.png")))),
+        **mixings.write(compared_mixings, folder),
     }
     for name, text in parts.items():
         path = folder / f"{name}.rst"
@@ -71,7 +68,10 @@ def write(records: Path, folder: Path) -> None:
 def grouped(records: Iterable[Record]) -> list[list[Record]]:
     """Records that differ only in the seed and in what it changes, together; the lowest bits per dimension first."""
     groups: dict[str, list[Record]] = {}
-    of_one = {"bits_per_dim", "standard_error", "training_seconds", "evaluation_seconds", "date", "seed"}
+    of_one = {
+        "bits_per_dim", "standard_error", "training_seconds", "training_cpu_seconds", "evaluation_seconds", "date",
+        "seed", "sampling_milliseconds", "round_trip",
+    }  # fmt: skip
     for record in records:
         key = {name: value for name, value in record.items() if name not in of_one}
         key["training"] = key.get("training", {}) | {"seed": None}
@@ -79,37 +79,29 @@ def grouped(records: Iterable[Record]) -> list[list[Record]]:
     return sorted(groups.values(), key=_mean)
 
 
-def beside(table: Record, runs: Sequence[Runs]) -> str:
-    """A published table, with the means of our runs of the same presets beside its numbers."""
-    names = list(dict.fromkeys(name for cells in table["published"].values() for name in cells))
-    header, columns = ["flow step"], []
-    for data, cells in table["published"].items():
-        steps = table.get("steps", {}).get(data)
-        after = f"after {steps:,} steps" if steps else "number of steps not given"
-        theirs = [_theirs(cells.get(name)) for name in names]
-        ours = [_ours(f"{data}-{name}", () if table.get("alone") else runs) for name in names]
-        for mark, column in ((f"published, {after}", theirs), ("measured", ours)):
-            if any(column):
-                header.append(f"{DATA[data]}: {mark}")
-                columns.append([cell or "not recorded" for cell in column])
-    rows = [[STEPS[name], *cells] for name, *cells in zip(names, *columns, strict=True)]
-    body = _table(header, rows) if columns else f"{table['missing']}\n"
-    return f"{table['title']}\n{'~' * len(table['title'])}\n\n{table['text']}\n\n{body}"
+def at_a_glance(published: Sequence[Record], runs: Sequence[Runs], models: Models, of_mixings: Iterable[Row]) -> str:
+    """All numbers, the published ones first, and what they need to be read."""
+    rows = [row for source in published for row in glance.published(source, lambda preset: _ours(preset, runs))]
+    for (steps, mixing, coupling), group in models.items():
+        setting = f"3 levels of 4, 64 channels, {steps:,} steps"
+        name = f"{mixing}, {coupling}"
+        rows.append(("CIFAR-10", name, NOT_PUBLISHED, _bits(group), setting, str(len(group)), where(group[0])))
+    texts = [f"*{source['title']}.* {source['text']}" for source in published]
+    return "\n\n".join([glance.table([*rows, *of_mixings]), *texts])
 
 
-def _theirs(cell: Record | None) -> str:
-    if not cell:
-        return ""
-    return cell["bits_per_dim"] + (f", {cell['parameters']} parameters" if "parameters" in cell else "")
-
-
-def _ours(preset: str, runs: Sequence[Runs]) -> str:
-    """Each group of runs of a preset: bits per dimension, steps, and what else is not as in the preset."""
+def _ours(preset: str, runs: Sequence[Runs]) -> list[Row]:
+    """Each group of runs of a preset: bits per dimension, what is not as in the preset, seeds, and where."""
     groups = [run for run in runs if run[0]["training"].get("preset") == preset]
-    return "; ".join(
-        ", ".join([_bits(run), f"runs: {len(run)}", f"after {run[0]['steps']:,} steps", *changes(run[0])])
+    return [
+        (
+            _bits(run),
+            ", ".join(["the preset", f"{run[0]['steps']:,} steps", *changes(run[0])]),
+            str(len(run)),
+            where(run[0]),
+        )
         for run in groups
-    )
+    ]
 
 
 def changes(record: Record) -> list[str]:
@@ -135,10 +127,10 @@ def evaluations(runs: Sequence[Runs]) -> str:
         rows.append([
             ", ".join([name, *changes(one)]), _bits(run), str(len(run)), f"{one['steps']:,} in {time}",
             f"{one['parameters']:,}", f"{one['images']:,} images of {one['data']}, {noise}, {one['weights']} weights",
-            _where(one),
+            where(one),
         ])  # fmt: skip
     header = ["run", "test bits/dim", "runs", "steps", "parameters", "evaluated on", "mark"]
-    return _marked(header, rows) if rows else "No run has been recorded yet.\n"
+    return marked(header, rows) if rows else "No run has been recorded yet.\n"
 
 
 def compared(records: Iterable[Record], starts: Iterable[Runs]) -> Models:
@@ -165,9 +157,9 @@ def comparison(models: Models) -> str:
         texts.append(f"After {steps:,} steps, best first: the mixings {mixings}; the couplings {couplings}.")
     for (steps, mixing, coupling), runs in models.items():
         size = runs[0].get("parameters") or _parameters(mixing)
-        rows.append([mixing, coupling, _bits(runs), str(len(runs)), f"{steps:,}", f"{size:,}", _where(runs[0])])
+        rows.append([mixing, coupling, _bits(runs), str(len(runs)), f"{steps:,}", f"{size:,}", where(runs[0])])
     header = ["mixing", "coupling", "test bits/dim", "runs", "steps", "parameters", "mark"]
-    return "\n\n".join([*texts, _marked(header, rows)])
+    return "\n\n".join([*texts, marked(header, rows)])
 
 
 def draw(models: Models) -> Figure:
@@ -196,10 +188,10 @@ def table_of_starts(starts: Sequence[Runs]) -> str:
         name = one["variant"] + " (the default)" * (DEFAULTS.get(one["variant"]) in LOW_RANK)
         name += f"; {one['note']}" if "note" in one else ""
         numbers = [str(len(runs)), f"{one['max_steps']:,}", str(one["hidden_channels"])]
-        rows.append([name, _bits(runs), *numbers, _where(one)])
+        rows.append([name, _bits(runs), *numbers, where(one)])
     header = ["mixing: start", "test bits/dim", "runs", "steps", "hidden channels", "mark"]
     steps, width = (max(kind) for kind in zip(*kinds, strict=True))
-    return f"{_marked(header, rows)}\nNo start has been measured beyond {steps:,} steps or {width} hidden channels.\n"
+    return f"{marked(header, rows)}\nNo start has been measured beyond {steps:,} steps or {width} hidden channels.\n"
 
 
 def picture(path: Path) -> str:
@@ -212,7 +204,7 @@ def picture(path: Path) -> str:
         f".. figure:: /records/{path.name}\n   :alt: {alt}\n   :width: 400\n   :figclass: pixels\n\n"
         f"   Samples at temperature {training['temperature']:g} of a flow trained on {one['data']}: {flow['mixing']}, "
         f"{flow['coupling']}, {one['steps']:,} steps, seed {training['seed']}, {bits}, "
-        f"measured: {_where(one)}.\n"
+        f"measured: {where(one)}.\n"
     )
 
 
@@ -225,27 +217,6 @@ def _bits(runs: Runs) -> str:
     return f"{mean(bits):.3f} ({stdev(bits):.3f})" if len(bits) > 1 else f"{bits[0]:.3f}"
 
 
-def _where(record: Record) -> str:
-    commit = record.get("commit")
-    facts = [record.get("device"), record.get("torch") and f"torch {record['torch']}"]
-    facts += [f"commit {commit[:7]}{'+' * commit.endswith('+')}" if commit else None]
-    return ", ".join(fact for fact in facts if fact) or "where is not recorded"
-
-
 def _parameters(mixing: str) -> int:
     with torch.device("meta"):  # shapes only
         return sum(parameter.numel() for parameter in FlowConfig(mixing=mixing).build().parameters())
-
-
-def _marked(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of measured rows, whose last cells say where; what all of them say is its title."""
-    where = {row[-1] for row in rows}
-    title = f"Measured: {where.pop()}" if len(where) == 1 else ""
-    return _table(header, [[*row[:-1], "measured" if title else f"measured: {row[-1]}"] for row in rows], title)
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> str:
-    lines = [f".. list-table:: {title}".rstrip(), "   :header-rows: 1", "   :widths: auto", ""]
-    for row in (header, *rows):
-        lines += [f"   {'* ' if n == 0 else '  '}- {cell}" for n, cell in enumerate(row)]
-    return "\n".join(lines) + "\n"

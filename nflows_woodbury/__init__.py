@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nflows_woodbury.flow import ImageFlow, image_flow
+    from nflows_woodbury.flow import FieldFlow, ImageFlow, field_flow, image_flow
     from nflows_woodbury.transforms import (
         ActNorm,
         AdditiveCoupling,
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         FInCConvolution,
         HaarSqueeze,
         InvertibleConv1x1,
+        Logit,
         LowRankChain,
         LowRankLinear,
         LowRankTransform,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         SplineCoupling,
         SplitPrior,
         Squeeze,
+        Standardize,
         TopPrior,
         UniformDequantize,
         VariationalDequantize,
@@ -54,9 +56,11 @@ __all__ = [
     "ConvolutionExponential",
     "EmergingConvolution",
     "FInCConvolution",
+    "FieldFlow",
     "HaarSqueeze",
     "ImageFlow",
     "InvertibleConv1x1",
+    "Logit",
     "LowRankChain",
     "LowRankLinear",
     "LowRankTransform",
@@ -69,11 +73,13 @@ __all__ = [
     "SplineCoupling",
     "SplitPrior",
     "Squeeze",
+    "Standardize",
     "TopPrior",
     "UniformDequantize",
     "VariationalDequantize",
     "WoodburyTransform",
     "as_torch_transform",
+    "field_flow",
     "image_flow",
     "initialize",
 ]
@@ -84,7 +90,7 @@ def __getattr__(name: str) -> Any:
         return import_module("importlib.metadata").version("nflows-woodbury")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "flow" if name in ("ImageFlow", "image_flow") else "transforms"
+    home = "flow" if name.endswith(("Flow", "_flow")) else "transforms"
     return getattr(import_module(f"{__name__}.{home}"), name)
 
 

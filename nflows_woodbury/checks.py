@@ -18,6 +18,8 @@ __all__ = [
     "check_channel_inputs",
     "check_channels",
     "check_class_numbers",
+    "check_field_shape",
+    "check_fields",
     "check_floating",
     "check_image_inputs",
     "check_image_shape",
@@ -27,16 +29,9 @@ __all__ = [
     "check_odd_int",
     "check_one_of",
     "check_positive_int",
-    "check_positive_number",
-    "check_shape",
     "check_sizes",
-    "check_uint8",
     "check_uint8_images",
 ]
-
-
-#: what the axes beside the channels are called
-AXES = ((), ("t",), ("h", "w"), ("d", "h", "w"))
 
 
 def check_positive_int(name: str, value: object) -> int:
@@ -75,14 +70,6 @@ def check_natural_number(name: str, value: object) -> float:
     return number
 
 
-def check_positive_number(name: str, value: object) -> float:
-    """Return ``value`` as a ``float``; TypeError for what is no real number, ValueError unless above 0 and finite."""
-    number = check_natural_number(name, value)
-    if not 0 < number < float("inf"):
-        raise ValueError(f"{name} must be above 0 and finite, got {value}")
-    return number
-
-
 def check_image_shape(shape: object, name: str = "shape") -> tuple[int, int, int]:
     """Return ``shape`` as ``(channels, height, width)`` of positive integers."""
     if not isinstance(shape, Sequence) or isinstance(shape, str):
@@ -93,16 +80,16 @@ def check_image_shape(shape: object, name: str = "shape") -> tuple[int, int, int
     return channels, height, width
 
 
-def check_shape(shape: object, name: str = "shape") -> tuple[int, ...]:
-    """Return ``shape`` as ``(channels,)``, or ``(channels, ...)`` with one, two or three sizes, positive integers."""
+def check_field_shape(shape: object) -> tuple[int, ...]:
+    """Return ``shape`` as ``(channels, *sizes)`` of positive integers, with one axis or more behind the channels."""
     if not isinstance(shape, Sequence) or isinstance(shape, str):
-        raise TypeError(f"{name} must be a sequence, such as (channels, height, width), got {shape!r}")
-    if len(shape) not in range(1, len(AXES) + 1):
+        raise TypeError(f"shape must be a sequence (channels, *sizes), such as (1, 32, 32), got {shape!r}")
+    if len(shape) < 2:
         raise ValueError(
-            f"{name} must be (channels,), (channels, length), (channels, height, width) or (channels, depth, height, "
-            f"width), got {tuple(shape)}"
+            f"shape must be (channels, *sizes) with one axis or more behind the channels, got {tuple(shape)}; of one "
+            "channel it is (1, height, width)"
         )
-    return tuple(check_positive_int(f"{name}[{i}]", size) for i, size in enumerate(shape))
+    return tuple(check_positive_int(f"shape[{i}]", size) for i, size in enumerate(shape))
 
 
 def check_sizes(name: str, value: object) -> tuple[int, ...]:
@@ -149,10 +136,10 @@ def check_layer_dtype(inputs: torch.Tensor, dtype: torch.dtype) -> None:
         )
 
 
-def check_channels(inputs: torch.Tensor, num_channels: int | str = "c") -> None:
-    """Check that ``inputs`` are floating point of shape (B, num_channels, ...); of any number of channels without."""
+def check_channels(inputs: torch.Tensor, num_channels: int) -> None:
+    """Check that ``inputs`` are floating point of shape (B, num_channels, ...)."""
     check_floating(inputs)
-    if inputs.dim() < 2 or num_channels not in ("c", inputs.shape[1]):
+    if inputs.dim() < 2 or inputs.shape[1] != num_channels:
         alone = inputs.dim() > 0 and inputs.shape[0] == num_channels
         raise ValueError(
             f"inputs must have shape (B, {num_channels}) or (B, {num_channels}, ...), got {tuple(inputs.shape)}; "
@@ -160,20 +147,17 @@ def check_channels(inputs: torch.Tensor, num_channels: int | str = "c") -> None:
         )
 
 
-def check_channel_inputs(inputs: torch.Tensor, num_channels: int, num_axes: int = 2) -> None:
-    """Check that ``inputs`` are floating point of shape (B, num_channels, ...), with ``num_axes`` axes of any size."""
+def check_channel_inputs(inputs: torch.Tensor, num_channels: int) -> None:
+    """Check that ``inputs`` are floating point of shape (B, num_channels, h, w), any h and w."""
     check_floating(inputs)
-    expected = ", ".join(["B", str(num_channels), *AXES[num_axes]])
-    if inputs.dim() != 2 + num_axes:
-        hint = (
-            "vectors are images of one pixel, inputs[:, :, None, None], and one image is a batch of one, inputs[None]"
-            if num_axes == 2
-            else f"the layer was built for a shape of {1 + num_axes} numbers; one input is a batch of one, inputs[None]"
+    if inputs.dim() != 4:
+        raise ValueError(
+            f"inputs must have shape (B, {num_channels}, h, w), got {tuple(inputs.shape)}; vectors are images of one "
+            "pixel, inputs[:, :, None, None], and one image is a batch of one, inputs[None]"
         )
-        raise ValueError(f"inputs must have shape ({expected}), got {tuple(inputs.shape)}; {hint}")
     if inputs.shape[1] != num_channels:
         raise ValueError(
-            f"inputs must have shape ({expected}), got {tuple(inputs.shape)}; "
+            f"inputs must have shape (B, {num_channels}, h, w), got {tuple(inputs.shape)}; "
             "the layer was built for that number of channels"
         )
 
@@ -187,26 +171,43 @@ def check_image_inputs(inputs: torch.Tensor, shape: tuple[int, ...]) -> None:
 
 
 def check_uint8_images(images: torch.Tensor, shape: tuple[int, ...] | None = None) -> None:
-    """Check that ``images`` are uint8 of shape (B, c, h, w), or of (B, *shape) if that is given."""
-    check_uint8(images)
-    if shape is None and images.dim() != 4:
-        raise ValueError(f"images must have shape (B, channels, height, width), got {tuple(images.shape)}")
-    if shape is not None and tuple(images.shape[1:]) != shape:
-        raise ValueError(f"images must have shape ({', '.join(map(str, ('B', *shape)))}), got {tuple(images.shape)}")
-
-
-def check_uint8(images: torch.Tensor) -> None:
-    """Check that ``images`` are a uint8 tensor of shape (B, c), or (B, c, ...) with up to three sizes."""
+    """Check that ``images`` are uint8 of shape (B, c, h, w), and of ``shape`` (c, h, w) if it is given."""
     import torch
 
     if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
         got = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
         raise TypeError(
             f"images must be a uint8 tensor with values 0 to 255, got {got}; values from 0 to 255 become one by "
-            "images.round().to(torch.uint8), values from 0 to 1 by (images * 255).round().to(torch.uint8)"
+            "images.round().to(torch.uint8), values from 0 to 1 by (images * 255).round().to(torch.uint8) (as those of "
+            "data loaders whose ToTensor divided by 255); numbers that are no images go into a field_flow"
         )
-    if images.dim() not in range(2, len(AXES) + 2):
-        raise ValueError(f"images must have shape (B, channels, ...) with up to three sizes, got {tuple(images.shape)}")
+    if images.dim() != 4:
+        raise ValueError(f"images must have shape (B, channels, height, width), got {tuple(images.shape)}")
+    if shape is not None and tuple(images.shape[1:]) != shape:
+        raise ValueError(f"images must have shape ({', '.join(map(str, ('B', *shape)))}), got {tuple(images.shape)}")
+
+
+def check_fields(fields: torch.Tensor, shape: tuple[int, ...]) -> None:
+    """Check that ``fields`` are float32 or float64 of shape (B, *shape); their values are not looked at."""
+    import torch
+
+    if not isinstance(fields, torch.Tensor) or fields.dtype not in (torch.float32, torch.float64):
+        got = fields.dtype if isinstance(fields, torch.Tensor) else type(fields).__name__
+        cure = _AS_FLOATS.get(str(got), "fields.to(torch.float32) makes one of numbers")
+        raise TypeError(f"fields must be a float32 or float64 tensor, got {got}; {cure}")
+    if tuple(fields.shape[1:]) != shape or fields.dim() == 0:
+        expected = ", ".join(map(str, ("B", *shape)))
+        cure = "; one field is a batch of one, fields[None]" if tuple(fields.shape) == shape else ""
+        if shape[0] == 1 and tuple(fields.shape[1:]) == shape[1:]:
+            cure = "; fields[:, None] gives them their one channel"
+        raise ValueError(f"fields must have shape ({expected}), got {tuple(fields.shape)}{cure}")
+
+
+_AS_FLOATS = {
+    "torch.uint8": "images of 8 bits have a probability, not a density: image_flow takes them as they are",
+    "torch.complex64": "torch.view_as_real(fields) has the real and imaginary parts on an axis of their own",
+    "torch.complex128": "torch.view_as_real(fields) has the real and imaginary parts on an axis of their own",
+}
 
 
 def check_class_numbers(numbers: torch.Tensor, num_classes: int) -> torch.Tensor:

@@ -9,7 +9,7 @@ from math import nan
 from pathlib import Path
 from statistics import mean, stdev
 from time import process_time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,7 +18,10 @@ from nflows_woodbury.evaluation.diagnosis import diagnose
 from nflows_woodbury.evaluation.samples import class_numbers, sample_classes
 from nflows_woodbury.files import whole_file
 
-__all__ = ["Ranked", "costs", "draw", "ranking", "table", "write_csv"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Ranked", "costs", "draw", "plot", "ranking", "table", "write_csv"]
 
 _BATCH, _ROUNDS = 32, 5  # samples at a time, of which the fastest counts
 
@@ -158,14 +161,12 @@ def write_csv(path: str | Path, rows: Sequence[Ranked]) -> None:
         writer.writerows(["" if value != value else value for value in astuple(row)] for row in rows)
 
 
-def draw(path: str | Path, rows: Sequence[Ranked]) -> None:
-    """Write a PNG of bits per dimension against CPU seconds of training, with standard errors, whole or not at all.
+def plot(rows: Sequence[Ranked]) -> Figure:
+    """Bits per dimension against CPU seconds of training, with standard errors.
 
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     draw(f"{folder}/p.png", [Ranked("woodbury", 3, 4.5, 0.01, 120.0, 2.0, 42860, 0.3, 1e-6)])
-    ...     Path(folder, "p.png").read_bytes()[1:4]
-    b'PNG'
+    >>> [axes] = plot([Ranked("woodbury", 3, 4.5, 0.01, 120.0, 2.0, 42860, 0.3, 1e-6)]).axes
+    >>> axes.get_ylabel()
+    'test bits/dim'
     """
     from matplotlib.figure import Figure  # which nflows requires
 
@@ -174,10 +175,24 @@ def draw(path: str | Path, rows: Sequence[Ranked]) -> None:
     for row in rows:
         errors = [error if error == error else 0 for error in (row.cpu_standard_error, row.standard_error)]
         point = row.cpu_seconds, row.bits_per_dim
-        axes.errorbar(*point, xerr=errors[0], yerr=errors[1], fmt="o", markersize=4, capsize=3)
-        axes.annotate(row.mixing, point, xytext=(5, 4), textcoords="offset points", fontsize=8)
+        (line, *_) = axes.errorbar(*point, xerr=errors[0], yerr=errors[1], fmt="o", markersize=4, capsize=3)
+        axes.annotate(
+            row.mixing, point, xytext=(5, 4), textcoords="offset points", fontsize=8, color=line.get_color()
+        )  # fmt: skip
     axes.set(xlabel="CPU seconds of training", ylabel="test bits/dim")
     axes.margins(0.1)
     axes.grid(alpha=0.3)
+    return figure
+
+
+def draw(path: str | Path, rows: Sequence[Ranked]) -> None:
+    """Write :func:`plot` as PNG, whole or not at all.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     draw(f"{folder}/p.png", [Ranked("woodbury", 3, 4.5, 0.01, 120.0, 2.0, 42860, 0.3, 1e-6)])
+    ...     Path(folder, "p.png").read_bytes()[1:4]
+    b'PNG'
+    """
     with whole_file(path) as new:
-        figure.savefig(new, format="png", dpi=150)
+        plot(rows).savefig(new, format="png", dpi=150)

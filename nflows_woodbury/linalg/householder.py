@@ -23,14 +23,14 @@ __all__ = ["reflections"]
 
 
 def reflections(vectors: Tensor) -> Tensor:
-    """``Q = H_1 … H_k`` of the columns of ``vectors`` (n, k), none of them zero; orthogonal, shape (n, n).
+    """``Q = H_1 … H_k`` of the columns of ``vectors`` (..., n, k), none of them zero; orthogonal, (..., n, n).
 
     >>> import torch
     >>> Q = reflections(torch.randn(5, 3, dtype=torch.float64))
     >>> bool(torch.allclose(Q @ Q.mT, torch.eye(5, dtype=torch.float64)))
     True
     """
-    identity = torch.eye(vectors.shape[0], dtype=vectors.dtype, device=vectors.device)
+    identity = torch.eye(vectors.shape[-2], dtype=vectors.dtype, device=vectors.device)
     gram = vectors.mT @ vectors
-    T_inverse = gram.triu(1) + (gram.diagonal() / 2).diag()
+    T_inverse = gram.triu(1) + torch.diag_embed(gram.diagonal(dim1=-2, dim2=-1) / 2)
     return identity - vectors @ torch.linalg.solve_triangular(T_inverse, vectors.mT, upper=True)

@@ -12,80 +12,88 @@ Everything rests on two identities for the capacitance :math:`C = I_d + V U`:
 a low-rank update is a low-rank update with the factors :math:`-U C^{-1}` and :math:`V`, and costs what the
 forward map costs: ``O(d n)`` per vector after ``O(d^2 n + d^3)`` once.
 
-Pure functions of the factors; :mod:`nflows_woodbury.linalg.two_sided` applies them to data, and the modules that
-hold them are in :mod:`nflows_woodbury.transforms`.
+Pure functions of the factors, one pair or many stacked; :mod:`nflows_woodbury.linalg.two_sided` applies them to data,
+and the modules that hold them are in :mod:`nflows_woodbury.transforms`.
 
 >>> import torch
->>> pairs = [(torch.ones(3, 1), torch.ones(1, 3)), (torch.zeros(4, 2), torch.ones(2, 4))]
->>> logabsdets(pairs)
-tensor([1.3863, 0.0000], dtype=torch.float64)
+>>> logabsdets(torch.ones(3, 1), torch.ones(1, 3))
+tensor(1.3863, dtype=torch.float64)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from nflows_woodbury.linalg import small
+from nflows_woodbury.linalg.factors import Kind, Matrices
 
-__all__ = ["Factors", "capacitances", "inverses", "logabsdets"]
-
-#: ``U`` (n, d) and ``V`` (d, n) of ``I_n + U V``
-Factors = tuple[Tensor, Tensor]
+__all__ = ["LOW_RANK", "capacitances", "dense", "inverses", "logabsdets"]
 
 
-def capacitances(pairs: Sequence[Factors]) -> Tensor:
-    """``I_d + V U`` of each pair, or ``I_n + U V`` where that is smaller: both have the same determinant.
-
-    In float64, shape (k, m, m), ``m`` the largest of them. A smaller one stands in the upper left of an identity, which
-    changes neither its determinant nor its inverse.
+def capacitances(U: Tensor, V: Tensor) -> Tensor:
+    """``I_d + V U``, or ``I_n + U V`` where that is smaller: both have the same determinant. In float64.
 
     >>> import torch
-    >>> capacitances([(torch.ones(3, 1), torch.ones(1, 3))])
-    tensor([[[4.]]], dtype=torch.float64)
+    >>> capacitances(torch.ones(3, 1), torch.ones(1, 3))
+    tensor([[4.]], dtype=torch.float64)
     """
-    products = [_smaller_product(small.wide(U), small.wide(V)) for U, V in pairs]
-    size = max(product.shape[-1] for product in products)
-    missing = [size - product.shape[-1] for product in products]
-    padded = [pad(product, [0, m] * 2) if m else product for product, m in zip(products, missing, strict=True)]
-    return torch.stack(padded) + torch.eye(size, dtype=padded[0].dtype, device=padded[0].device)
+    U, V = small.wide(U), small.wide(V)
+    return dense(U, V) if U.shape[-1] > U.shape[-2] else dense(V, U)
 
 
-def logabsdets(pairs: Sequence[Factors]) -> Tensor:
-    """``log |det(I_n + U V)| = log |det C|`` of each pair, in float64, shape (k,); -inf where it is singular.
+def logabsdets(U: Tensor, V: Tensor) -> Tensor:
+    """``log |det(I_n + U V)| = log |det C|``, in float64; -inf where it is singular.
 
     >>> import torch
-    >>> logabsdets([(torch.ones(3, 1), torch.ones(1, 3)), (torch.zeros(4, 2), torch.ones(2, 4))])
-    tensor([1.3863, 0.0000], dtype=torch.float64)
+    >>> logabsdets(torch.ones(2, 3, 1), torch.ones(2, 1, 3))
+    tensor([1.3863, 1.3863], dtype=torch.float64)
     """
-    return small.logabsdet(capacitances(pairs))
+    return small.logabsdet(capacitances(U, V))
 
 
-def inverses(pairs: Sequence[Factors]) -> tuple[list[Factors], Tensor]:
-    """``(I + U V)^-1 = I + U' V`` with ``U' = -U C^-1``: each pair ``(U', V)``, and :func:`logabsdets` of the maps.
-
-    All from one batch of factorisations. ``U'`` comes back in the dtype of its ``U``.
+def inverses(U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
+    """The ``U'`` of ``(I + U V)^-1 = I + U' V``, ``U' = -U C^-1``, in the dtype of ``U``; and :func:`logabsdets`.
 
     >>> import torch
     >>> U, V = torch.ones(3, 1), torch.ones(1, 3)
-    >>> [(back_U, back_V)], _ = inverses([(U, V)])
-    >>> (torch.eye(3) + back_U @ back_V) @ (torch.eye(3) + U @ V)
+    >>> back, _ = inverses(U, V)
+    >>> (torch.eye(3) + back @ V) @ (torch.eye(3) + U @ V)
     tensor([[1., 0., 0.],
             [0., 1., 0.],
             [0., 0., 1.]])
     """
-    solved, logabsdets = small.inverse(capacitances(pairs))
-    backs = []
-    for (U, V), C_inverse in zip(pairs, solved.unbind(), strict=True):
-        n, d = U.shape
-        wide = small.wide(U)  # push-through: U C^-1 where C = I_d + V U, C^-1 U where C = I_n + U V
-        back = wide @ C_inverse[:d, :d] if d <= n else C_inverse[:n, :n] @ wide
-        backs.append((-back.to(U.dtype), V))
-    return backs, logabsdets
+    C_inverse, logabsdets = small.inverse(capacitances(U, V))
+    wide = small.wide(U)  # push-through: U C^-1 where C = I_d + V U, C^-1 U where C = I_n + U V
+    back = C_inverse @ wide if U.shape[-1] > U.shape[-2] else wide @ C_inverse
+    return (-back).to(U.dtype), logabsdets
 
 
-def _smaller_product(U: Tensor, V: Tensor) -> Tensor:
-    return V @ U if U.shape[-1] <= U.shape[-2] else U @ V
+def dense(U: Tensor, V: Tensor) -> Tensor:
+    """``I + U V``.
+
+    >>> import torch
+    >>> dense(torch.ones(2, 1), torch.ones(1, 2))
+    tensor([[2., 1.],
+            [1., 2.]])
+    """
+    identity = torch.eye(U.shape[-2], dtype=U.dtype, device=U.device)
+    return torch.addmm(identity, U, V) if U.dim() == 2 else torch.baddbmm(identity, U, V)
+
+
+def _cheaper(U: Tensor, V: Tensor) -> Matrices:
+    """The factors, ``2 d`` multiplications per entry; or the dense matrix where its ``n`` are no more."""
+    return (dense(U, V),) if U.shape[-2] <= 2 * U.shape[-1] else (U, V)
+
+
+def _maps(U: Tensor, V: Tensor) -> tuple[Matrices, Tensor]:
+    return _cheaper(U, V), logabsdets(U, V)
+
+
+def _inverses(U: Tensor, V: Tensor) -> tuple[Matrices, Tensor]:
+    back, of_maps = inverses(U, V)
+    return _cheaper(back, V), of_maps
+
+
+#: ``I + U V`` from ``U`` (n, d) and ``V`` (d, n): the factors, or one matrix where that is cheaper
+LOW_RANK = Kind(_maps, _inverses)

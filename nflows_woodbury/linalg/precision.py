@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nflows_woodbury.checks import check_layer_dtype
 
-__all__ = ["full_precision", "in_layer_dtype", "parameter_dtype", "sum_pixels"]
+__all__ = ["at_least_float32", "full_precision", "in_layer_dtype", "sum_pixels"]
 
 
 def full_precision(inputs: Tensor) -> AbstractContextManager[object]:
@@ -28,21 +28,8 @@ def full_precision(inputs: Tensor) -> AbstractContextManager[object]:
     return torch.autocast(device, enabled=False)
 
 
-def parameter_dtype(module: nn.Module) -> torch.dtype | None:
-    """The dtype of a module's first parameter, or None for a module without parameters.
-
-    >>> parameter_dtype(nn.Linear(2, 3)), parameter_dtype(nn.ReLU())
-    (torch.float32, None)
-    """
-    parameter: Tensor | None = next(module.parameters(), None)
-    if parameter is None:  # in a replica of torch.nn.DataParallel they are plain attributes
-        attributes = (value for part in module.modules() for value in vars(part).values())
-        parameter = next((value for value in attributes if isinstance(value, Tensor)), None)
-    return None if parameter is None else parameter.dtype
-
-
-def in_layer_dtype(inputs: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """``inputs`` in the dtype of a layer's parameters, which they must have; TypeError else. None is theirs.
+def in_layer_dtype(inputs: Tensor, dtype: torch.dtype) -> Tensor:
+    """``inputs`` in the dtype of a layer's parameters, which they must have; TypeError else.
 
     Under autocast they may be of half precision, as layers of nflows return them: those are cast up. Parameters of half
     precision are refused.
@@ -52,7 +39,6 @@ def in_layer_dtype(inputs: Tensor, dtype: torch.dtype | None) -> Tensor:
     ...     in_layer_dtype(torch.ones(2, dtype=torch.bfloat16), torch.float32).dtype
     torch.float32
     """
-    dtype = inputs.dtype if dtype is None else dtype
     if inputs.dtype.itemsize < 4 and _is_autocast(inputs.device.type):
         inputs = inputs.to(dtype)
     check_layer_dtype(inputs, dtype)
@@ -65,4 +51,14 @@ def _is_autocast(device: str) -> bool:
 
 def sum_pixels(values: Tensor) -> Tensor:
     """Sum (B, ...) over all but the batch axis, in float32 or wider."""
-    return values.flatten(1).sum(1, dtype=torch.promote_types(values.dtype, torch.float32))
+    return values.flatten(1).sum(1, dtype=at_least_float32(values.dtype))
+
+
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of log-dets of inputs of that dtype.
+
+    >>> import torch
+    >>> at_least_float32(torch.uint8), at_least_float32(torch.bfloat16), at_least_float32(torch.float64)
+    (torch.float32, torch.float32, torch.float64)
+    """
+    return dtype if dtype.is_floating_point and dtype.itemsize >= 4 else torch.float32

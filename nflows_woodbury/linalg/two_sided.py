@@ -1,20 +1,16 @@
 r"""Low-rank updates of the identity on both sides of each matrix of a batch, in as few passes over it as there can be.
 
-With the thin products :math:`P = V x`, :math:`Q = x U'` and :math:`M = V Q`
+The right side comes first, :math:`z = x\, (I + U' V')`, then the left one, with thin products :math:`Q` and :math:`P`:
+
+.. math:: Q = x U', \qquad z = x + Q V', \qquad P = V z, \qquad y = (I + U V)\, z = z + U P
+
+and ``y`` is written over ``z``. The gradients have the same form. With ``g`` the gradient of ``y`` and the thin
+products :math:`T = U^\top g`, :math:`G = h V'^\top` and :math:`S = T\, (I + U' V')^\top`:
 
 .. math::
 
-    y = (I + U V)\, x\, (I + U' V') = x + U P + (Q + U M)\, V'
-
-so that ``x`` is read for ``P``, for ``Q`` and for the sum, and nothing of its size is made but ``y``. The gradients
-have the same form. With ``g`` the gradient of ``y``, and ``T``, ``G`` and ``N`` the thin products of the transposed map
-on it, :math:`T = U^\top g`, :math:`G = g V'^\top`, :math:`N = U^\top G`:
-
-.. math::
-
-    dx &= (I + U V)^\top g\, (I + U' V')^\top \\
-    dU &= g P^\top + G M^\top, \quad dV = T x^\top + N Q^\top, \quad
-    dU' = x^\top G + P^\top N, \quad dV' = Q^\top g + M^\top T
+    h &= g + V^\top T, \quad dx = h + G U'^\top \\
+    dU &= g P^\top, \quad dV = S x^\top, \quad dU' = x^\top G, \quad dV' = Q^\top h
 
 so only ``x`` and the thin products are kept for them, where two updates in a row would keep what is between them too.
 
@@ -32,7 +28,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nflows_woodbury.linalg.low_rank import Factors
+from nflows_woodbury.linalg.factors import Matrices
+from nflows_woodbury.linalg.low_rank import dense
 from nflows_woodbury.linalg.modes import is_plain
 from nflows_woodbury.linalg.precision import full_precision
 
@@ -43,16 +40,17 @@ Sides = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]  # U, 
 BLOCK_BYTES = 2**22  # stays in the cache of a few cores
 
 
-def along_axes(inputs: Tensor, groups: Sequence[tuple[int, ...]], factors: Sequence[Factors]) -> Tensor:
-    """Multiply every vector along each group of axes by its own ``I + U V``; ``(B, *shape)`` in and out.
+def along_axes(inputs: Tensor, groups: Sequence[tuple[int, ...]], maps: Sequence[Matrices]) -> Tensor:
+    """Multiply every vector along each group of axes by its own matrix; ``(B, *shape)`` in and out.
 
-    A group that ends at the last axis indexes the columns of matrices, and its update acts on them from the right. The
+    A group that ends at the last axis indexes the columns of matrices, and its map acts on them from the right. The
     group right before it indexes their rows, so both are applied at once. Any other group is a pass of its own.
 
     Args:
         inputs: shape ``(B, *shape)``.
         groups: consecutive axes of ``shape`` each, by rising axes, such as ``[(0,), (1, 2)]``.
-        factors: of each group ``U`` (n, d) and ``V`` (d, n), with ``n`` the product of its sizes.
+        maps: of each group ``(U, V)``, (n, d) and (d, n), for ``I + U V``, or ``(A,)``, (n, n), for ``A``; with ``n``
+            the product of its sizes.
 
     >>> import torch
     >>> ones = torch.ones(3, 1), torch.ones(1, 3)
@@ -62,27 +60,28 @@ def along_axes(inputs: Tensor, groups: Sequence[tuple[int, ...]], factors: Seque
             [5., 5., 6.]])
     """
     shape, outputs = inputs.shape[1:], inputs
-    from_left = list(zip(groups, factors, strict=True))
+    from_left = list(zip(groups, maps, strict=True))
     if groups[-1][-1] == len(shape) - 1:
-        last, (U, V) = from_left.pop()
+        last, of_last = from_left.pop()
         neighbour = from_left.pop()[1] if from_left and from_left[-1][0][-1] + 1 == last[0] else None
-        n = 1 if neighbour is None else neighbour[0].shape[0]
-        outputs = two_sided(outputs.reshape(-1, n, U.shape[0]), left=neighbour, right=(V.mT, U.mT))
-    for axes, (U, V) in from_left:
-        outputs = two_sided(outputs.reshape(-1, U.shape[0], prod(shape[axes[-1] + 1 :])), left=(U, V))
+        n = 1 if neighbour is None else _size(neighbour)
+        outputs = two_sided(outputs.reshape(-1, n, _size(of_last)), left=neighbour, right=_transposed(of_last))
+    for axes, of_axes in from_left:
+        outputs = two_sided(outputs.reshape(-1, _size(of_axes), prod(shape[axes[-1] + 1 :])), left=of_axes)
     return outputs.reshape(inputs.shape)
 
 
-def two_sided(inputs: Tensor, left: Factors | None = None, right: Factors | None = None) -> Tensor:
-    """``(I + U V) x (I + U' V')`` for each ``(n, m)`` matrix ``x`` of ``inputs``, shape (B, n, m); the same comes back.
+def two_sided(inputs: Tensor, left: Matrices | None = None, right: Matrices | None = None) -> Tensor:
+    """``A x A'`` for each ``(n, m)`` matrix ``x`` of ``inputs``, shape (B, n, m); the same comes back.
 
-    A side of size ``n`` costs ``2 d`` multiplications per entry, or ``n`` through the dense matrix where that is no
-    more (``n <= 2 d``).
+    A side is ``(U, V)`` for ``A = I + U V``, ``(A,)`` for the matrix itself, or None for the identity. With factors a
+    side of size ``n`` costs ``2 d`` multiplications per entry, or ``n`` through the matrix where that is no more
+    (``n <= 2 d``).
 
     Args:
         inputs: shape (B, n, m).
-        left: ``U`` (n, d) and ``V`` (d, n), or None for the identity.
-        right: ``U'`` (m, d') and ``V'`` (d', m), or None for the identity.
+        left: ``U`` (n, d) and ``V`` (d, n), or ``A`` (n, n), or None.
+        right: ``U'`` (m, d') and ``V'`` (d', m), or ``A'`` (m, m), or None.
 
     >>> import torch
     >>> ones = torch.ones(3, 1), torch.ones(1, 3)  # I + U V has 2 on its diagonal and 1 elsewhere
@@ -95,11 +94,11 @@ def two_sided(inputs: Tensor, left: Factors | None = None, right: Factors | None
             [5., 6., 5.],
             [5., 5., 6.]])
     """
-    matrices = inputs
-    if left is not None and _is_small(left):
-        matrices, left = torch.bmm(_dense(*left).expand(inputs.shape[0], -1, -1), inputs), None
-    if right is not None and _is_small(right):
-        matrices, right = _times(matrices, _dense(*right)), None
+    matrices, left, right = inputs, _cheaper(left), _cheaper(right)
+    if left is not None and len(left) == 1:
+        matrices, left = torch.bmm(left[0].expand(inputs.shape[0], -1, -1), inputs), None
+    if right is not None and len(right) == 1:
+        matrices, right = _times(matrices, right[0]), None
     if left is None and right is None:
         return matrices
     x = matrices.contiguous()
@@ -111,40 +110,37 @@ def two_sided(inputs: Tensor, left: Factors | None = None, right: Factors | None
     return _product_by_blocks(x, factors, in_place=x is not inputs)[0]  # what was made above may be written over
 
 
-def _is_small(factors: Factors) -> bool:
-    n, d = factors[0].shape
-    return n <= 2 * d
+def _cheaper(side: Matrices | None) -> Matrices | None:
+    if side is None or len(side) == 1 or _size(side) > 2 * side[0].shape[1]:
+        return side
+    return (dense(*side),)
 
 
-def _dense(U: Tensor, V: Tensor) -> Tensor:
-    """``I + U V``."""
-    return torch.addmm(torch.eye(U.shape[-2], dtype=U.dtype, device=U.device), U, V)
+def _size(side: Matrices) -> int:
+    return side[0].shape[0]
 
 
-def _product(
-    x: Tensor, factors: Sides, *, in_place: bool = False
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """``y = x + U P + (Q + U M) V'`` and its thin products ``P = V x``, ``Q = x U'`` and ``M = V Q``.
+def _transposed(side: Matrices) -> Matrices:
+    """``(I + U V)^T = I + V^T U^T``."""
+    return tuple(matrix.mT for matrix in reversed(side))
 
-    Without ``U`` and ``V``, or without ``U'`` and ``V'``, the terms that they are in vanish, and None stands for the
-    thin products. ``in_place`` writes ``y`` over a contiguous ``x``.
+
+def _product(x: Tensor, factors: Sides, out: Tensor | None = None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """``y = (I + U V) x (I + U' V')`` and its thin products ``Q = x U'`` and ``P = V x (I + U' V')``.
+
+    Without ``U`` and ``V``, or without ``U'`` and ``V'``, that side is the identity, and None stands for its thin
+    product. ``y`` is written to ``out``, which is contiguous and may be ``x``.
     """
     U, V, U_, V_ = factors
-    y, P, Q, M = x, None, None, None
-    if U_ is not None:
+    y, Q, P = x, None, None
+    if U_ is not None and V_ is not None:
         Q = _times(x, U_)
-    scaled = Q
+        y = _plus(x, Q, V_, out)
     if U is not None and V is not None:
         each_U, each_V = (factor.expand(x.shape[0], -1, -1) for factor in (U, V))  # matmul by one would copy x
-        P = torch.bmm(each_V, x)
-        y = torch.baddbmm(x, each_U, P, out=x if in_place else None)
-        if Q is not None:
-            M = torch.bmm(each_V, Q)
-            scaled = torch.baddbmm(Q, each_U, M)
-    if scaled is not None and V_ is not None:
-        rows = _rows(y)
-        y = torch.addmm(rows, _rows(scaled), V_, out=rows if in_place else None).reshape(x.shape)
-    return y, P, Q, M
+        P = torch.bmm(each_V, y)
+        y = torch.baddbmm(y, each_U, P, out=out)
+    return y, Q, P
 
 
 def _rows(matrices: Tensor) -> Tensor:
@@ -155,6 +151,12 @@ def _rows(matrices: Tensor) -> Tensor:
 def _times(matrices: Tensor, factor: Tensor) -> Tensor:
     """``x A`` for each matrix ``x``."""
     return (_rows(matrices) @ factor).reshape(*matrices.shape[:-1], factor.shape[-1])
+
+
+def _plus(matrices: Tensor, thin: Tensor, factor: Tensor, out: Tensor | None = None) -> Tensor:
+    """``x + Q A`` for each matrix ``x``."""
+    rows = torch.addmm(_rows(matrices), _rows(thin), factor, out=None if out is None else _rows(out))
+    return rows.reshape(matrices.shape)
 
 
 class _Update(torch.autograd.Function):
@@ -177,15 +179,13 @@ class _Update(torch.autograd.Function):
 
 
 def _product_by_blocks(x: Tensor, factors: Sides, *, in_place: bool = False) -> tuple[Any, ...]:
-    """:func:`_product`, with the thin products of all blocks in one."""
-    size = _block_size(x)
+    """:func:`_product` in one piece of memory, with the thin products of all blocks in one."""
+    size, outputs = _block_size(x), x if in_place else torch.empty_like(x)
     if size >= x.shape[0]:
-        return _product(x, factors, in_place=in_place)
-    outputs, thin = x if in_place else torch.empty_like(x), list[Maybe]()
+        return _product(x, factors, outputs)
+    thin = list[Maybe]()
     for block, own in zip(x.split(size), outputs.split(size), strict=True):
-        if not in_place:
-            own.copy_(block)  # and in the cache it stays
-        thin.append(_product(own, factors, in_place=True)[1:])
+        thin.append(_product(block, factors, own)[1:])
     return outputs, *_merged(torch.cat, thin)
 
 
@@ -205,44 +205,30 @@ def _merged(merge: Callable[[list[Tensor]], Tensor], of_blocks: Sequence[Maybe])
     return tuple(merged)
 
 
-def _gradients(g: Tensor, x: Tensor, factors: Sides, thin: Sequence[Tensor | None], own: Tensor | None = None) -> Maybe:
-    """Those of ``x``, written to ``own`` if there is one, and of the factors: the formulas at the head of this file."""
+def _gradients(g: Tensor, x: Tensor, factors: Sides, thin: Sequence[Tensor | None], out: Tensor | None = None) -> Maybe:
+    """Those of ``x``, written to ``out`` if given, and of the factors: the formulas at the head of this file."""
     U, V, U_, V_ = factors
-    P, Q, M = thin
-    transposed = *_transposed(U, V), *_transposed(U_, V_)
-    dx, T, G, N = _product(g, transposed) if own is None else _product(own.copy_(g), transposed, in_place=True)
-    return dx, _outer(g, P, G, M), _outer(T, x, N, Q), _inner(x, G, P, N), _inner(Q, g, M, T)
+    Q, P = thin
+    dx, dU, dV, dU_, dV_ = g, None, None, None, None
+    if U is not None and V is not None and P is not None:
+        T = torch.bmm(U.mT.expand(x.shape[0], -1, -1), g)
+        dx = torch.baddbmm(g, V.mT.expand(x.shape[0], -1, -1), T, out=out)
+        S = T if U_ is None or V_ is None else _plus(T, _times(T, V_.mT), U_.mT)
+        dU, dV = torch.bmm(g, P.mT).sum(0), torch.bmm(S, x.mT).sum(0)
+    if U_ is not None and V_ is not None and Q is not None:
+        G = _times(dx, V_.mT)
+        dU_, dV_ = _rows(x).mT @ _rows(G), _rows(Q).mT @ _rows(dx)
+        dx = _plus(dx, G, U_.mT, out)
+    return dx, dU, dV, dU_, dV_
 
 
 def _gradients_by_blocks(g: Tensor, x: Tensor, factors: Sides, thin: Sequence[Tensor | None]) -> Maybe:
-    """:func:`_gradients`, of the factors as the sum over the blocks."""
-    size = _block_size(x)
+    """:func:`_gradients` in one piece of memory, of the factors as the sum over the blocks."""
+    size, dx = _block_size(x), torch.empty_like(g)
     if size >= x.shape[0]:
-        return _gradients(g, x, factors, thin)
-    dx = torch.empty_like(g)
+        return _gradients(g, x, factors, thin, dx)
     blocks = [repeat(None) if tensor is None else tensor.split(size) for tensor in (g, x, dx, *thin)]
     of_factors = []
     for of_block, block, own, *of_thin in zip(*blocks, strict=False):  # None repeats for ever
         of_factors.append(_gradients(of_block, block, factors, of_thin, own)[1:])
     return dx, *_merged(lambda terms: torch.stack(terms).sum(0), of_factors)
-
-
-def _transposed(U: Tensor | None, V: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """``(I + U V)^T = I + V^T U^T``."""
-    return (None, None) if U is None or V is None else (V.mT, U.mT)
-
-
-def _outer(a: Tensor | None, b: Tensor | None, c: Tensor | None, d: Tensor | None) -> Tensor | None:
-    """The sum over the batch of ``a b^T + c d^T``; None where the first term has a factor that is None."""
-    if a is None or b is None:
-        return None
-    total = torch.bmm(a, b.mT).sum(0)
-    return total if c is None or d is None else total + torch.bmm(c, d.mT).sum(0)
-
-
-def _inner(a: Tensor | None, b: Tensor | None, c: Tensor | None, d: Tensor | None) -> Tensor | None:
-    """The sum over the batch of ``a^T b + c^T d``; None where the first term has a factor that is None."""
-    if a is None or b is None:
-        return None
-    total = _rows(a).mT @ _rows(b)
-    return total if c is None or d is None else torch.addmm(total, _rows(c).mT, _rows(d))

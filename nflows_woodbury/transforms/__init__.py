@@ -11,6 +11,7 @@ from nflows_woodbury.transforms.emerging import AutoregressiveConvolution, Emerg
 from nflows_woodbury.transforms.exponential import ConvolutionExponential
 from nflows_woodbury.transforms.finc import FInCConvolution
 from nflows_woodbury.transforms.initialization import initialize
+from nflows_woodbury.transforms.logit import Logit
 from nflows_woodbury.transforms.low_rank_linear import LowRankLinear
 from nflows_woodbury.transforms.macow import MaCowUnit, MaskedConvCoupling
 from nflows_woodbury.transforms.multiscale import Multiscale
@@ -19,6 +20,7 @@ from nflows_woodbury.transforms.prior import SplitPrior, TopPrior
 from nflows_woodbury.transforms.reversible import Reversible
 from nflows_woodbury.transforms.spline import SplineCoupling
 from nflows_woodbury.transforms.squeeze import HaarSqueeze, Squeeze
+from nflows_woodbury.transforms.standardize import Standardize
 from nflows_woodbury.transforms.torch_transform import as_torch_transform
 from nflows_woodbury.transforms.variational import VariationalDequantize
 from nflows_woodbury.transforms.woodbury import LowRankChain, LowRankTransform, MEWoodburyTransform, WoodburyTransform
@@ -37,6 +39,7 @@ __all__ = [
     "FInCConvolution",
     "HaarSqueeze",
     "InvertibleConv1x1",
+    "Logit",
     "LowRankChain",
     "LowRankLinear",
     "LowRankTransform",
@@ -49,6 +52,7 @@ __all__ = [
     "SplineCoupling",
     "SplitPrior",
     "Squeeze",
+    "Standardize",
     "TopPrior",
     "UniformDequantize",
     "VariationalDequantize",

@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from nflows_woodbury.checks import check_channels, check_positive_int
 from nflows_woodbury.linalg import small
+from nflows_woodbury.linalg.factors import DIAGONAL, Factor, Matrices
 from nflows_woodbury.linalg.modes import is_plain
-from nflows_woodbury.transforms.base import LinearTransform
+from nflows_woodbury.transforms.base import FactoredTransform
 from nflows_woodbury.transforms.initialization import DataInitialized
 
 __all__ = ["ActNorm"]
 
 
-class ActNorm(LinearTransform, DataInitialized):
+class ActNorm(FactoredTransform, DataInitialized):
     r"""A scale and a shift per channel, :math:`y_c = e^{s_c} (x_c + b_c)` with :math:`\log|\det J| = m \sum_c s_c`.
 
     ``m`` is the number of pixels. It is the identity until :meth:`initialize` is called (or
@@ -97,20 +98,26 @@ class ActNorm(LinearTransform, DataInitialized):
         """Refuse inputs with other channels."""
         check_channels(inputs, self.num_channels)
 
-    def map_forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def factors(self) -> list[Factor]:
+        """The scale, a diagonal over the channels."""
+        return [Factor(DIAGONAL, (self.log_scale,))]
+
+    def multiplicities(self, inputs: Tensor) -> list[int]:
+        """The number of pixels."""
+        return [inputs.shape[2:].numel()]
+
+    def map_by(self, inputs: Tensor, *matrices: Matrices) -> Tensor:
         """``y = e^s (x + b)``: the shift first, as ``e^s x + e^s b`` cancels where the mean exceeds the deviation."""
-        outputs = (inputs + _along_channels(self.bias, inputs)) * _along_channels(self.log_scale.exp(), inputs)
+        [(scale,)] = matrices
+        outputs = (inputs + _along_channels(self.bias, inputs)) * _along_channels(scale, inputs)
         if self.training and not self._started and outputs.requires_grad and is_plain(outputs):
             outputs.register_hook(self._warn_once)
-        return outputs, self._logabsdet(inputs)
+        return outputs
 
-    def map_inverse(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def unmap_by(self, inputs: Tensor, *matrices: Matrices) -> Tensor:
         """``x = e^-s y - b``."""
-        outputs = inputs * _along_channels((-self.log_scale).exp(), inputs) - _along_channels(self.bias, inputs)
-        return outputs, -self._logabsdet(inputs)
-
-    def _logabsdet(self, inputs: Tensor) -> Tensor:
-        return inputs.shape[2:].numel() * self.log_scale.sum()
+        [(scale,)] = matrices
+        return inputs * _along_channels(scale, inputs) - _along_channels(self.bias, inputs)
 
     def _warn_once(self, gradient: Tensor) -> None:
         """Called in the backward pass of a layer that has not been started."""

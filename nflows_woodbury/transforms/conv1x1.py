@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import check_channel_inputs, check_one_of, check_shape
+from nflows_woodbury.checks import check_channel_inputs, check_image_shape, check_one_of
 from nflows_woodbury.linalg import small
-from nflows_woodbury.linalg.grids import columns, num_pixels
+from nflows_woodbury.linalg.factors import DENSE, Factor, Kind, Matrices, prepare
 from nflows_woodbury.linalg.householder import reflections
 from nflows_woodbury.linalg.starts import start_matrices
-from nflows_woodbury.transforms.base import LinearTransform
+from nflows_woodbury.transforms.base import FactoredTransform
 
 __all__ = ["InvertibleConv1x1"]
 
 
-class InvertibleConv1x1(LinearTransform):
+class InvertibleConv1x1(FactoredTransform):
     r"""Invertible 1x1 convolution, :math:`y_{:,ij} = W x_{:,ij}` with :math:`\log|\det J| = h w \log|\det W|`.
 
     It starts as a random rotation, or as the identity. Four parametrizations of ``W``:
@@ -35,13 +36,12 @@ class InvertibleConv1x1(LinearTransform):
     image. The product is a matrix product, not ``conv2d``, which would round to TF32 on recent GPUs by default.
 
     Args:
-        shape: ``(c, h, w)``; only ``c`` matters, any ``h`` and ``w`` are accepted when called. Also ``(c,)``,
-            ``(c, t)`` or ``(c, d, h, w)``: one matrix for vectors, or for each place of a sequence or volume.
+        shape: ``(c, h, w)``; only ``c`` matters, any ``h`` and ``w`` are accepted when called.
         parametrization: ``"dense"``, ``"plu"``, ``"qr"`` or ``"exp"``.
         init: ``"rotation"`` or ``"identity"``.
 
     Shapes:
-        inputs and outputs ``(B, c, h, w)``, or as in ``shape``; ``logabsdet`` ``(B,)``.
+        inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``.
 
     Raises:
         ValueError, TypeError: for a bad shape, an unknown parametrization or start, or inputs with other channels.
@@ -58,47 +58,58 @@ class InvertibleConv1x1(LinearTransform):
 
     def __init__(self, shape: Sequence[int], parametrization: str = "dense", init: str = "rotation") -> None:
         super().__init__()
-        shape = check_shape(shape)
-        self.num_channels, self.num_axes = shape[0], len(shape) - 1
+        self.num_channels = check_image_shape(shape)[0]
         check_one_of("parametrization", parametrization, PARAMETRIZATIONS)
         self.matrix: Any = PARAMETRIZATIONS[parametrization](start_matrices(init, self.num_channels))
 
     def check_inputs(self, inputs: Tensor) -> None:
         """Refuse inputs with other channels."""
-        check_channel_inputs(inputs, self.num_channels, self.num_axes)
+        check_channel_inputs(inputs, self.num_channels)
 
-    def map_forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """``W x`` at every pixel."""
-        weight, logabsdet = self.matrix()
-        return _mix(weight, inputs), num_pixels(inputs) * logabsdet
+    def factors(self) -> list[Factor]:
+        """The matrix."""
+        return [self.matrix.factor()]
 
-    def map_inverse(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """``W^-1 x`` at every pixel."""
-        weight, logabsdet = self.matrix.inverse()
-        return _mix(weight, inputs), -num_pixels(inputs) * logabsdet
+    def multiplicities(self, inputs: Tensor) -> list[int]:
+        """The number of pixels."""
+        return [inputs.shape[2] * inputs.shape[3]]
+
+    def map_by(self, inputs: Tensor, *matrices: Matrices) -> Tensor:
+        """``W x`` at every pixel, and ``W^-1 x`` for the inverse."""
+        [(weight,)] = matrices
+        # matmul by a weight that learns would transpose the images, and copy them
+        return torch.bmm(weight.expand(inputs.shape[0], -1, -1), inputs.flatten(2)).view(inputs.shape)
 
     def solved_matrices(self, inputs: Tensor) -> Tensor:
         """The matrix, ``(c, c)``."""
         return self.matrix()[0]
 
 
-class _Dense(nn.Module):
-    """``W`` itself. ``forward`` returns ``W``, ``inverse`` its inverse, and both ``log |det W|`` in float64."""
+class _Matrix(nn.Module):
+    """The parameters of ``W``; called, it returns ``W``, and ``log |det W|`` in float64."""
+
+    @abstractmethod
+    def factor(self) -> Factor:
+        """What it is made from, and how."""
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        [((weight,), logabsdet)] = prepare([self.factor()])
+        return weight, logabsdet
+
+
+class _Dense(_Matrix):
+    """``W`` itself."""
 
     def __init__(self, start: Tensor) -> None:
         super().__init__()
         self.weight = nn.Parameter(start)
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        return self.weight, small.logabsdet(self.weight)
-
-    def inverse(self) -> tuple[Tensor, Tensor]:
-        # The inverse of W meets B h w vectors: forming it once, O(c^3), is cheaper than as many solves.
-        return small.inverse(self.weight)
+    def factor(self) -> Factor:
+        return Factor(DENSE, (self.weight,))
 
 
-class _Triangular(nn.Module):
-    """The upper triangle ``R`` of a product: ``sign e^(log scale)`` on the diagonal, the entries above as a vector."""
+class _Triangular(_Matrix):
+    """A product with a triangle ``R``: ``sign e^(log scale)`` on its diagonal, the entries above as a vector."""
 
     sign: Tensor
 
@@ -110,14 +121,9 @@ class _Triangular(nn.Module):
         rows, columns = torch.tril_indices(len(start), len(start), -1)
         self.upper = nn.Parameter(start[columns, rows])
 
-    def _upper(self) -> tuple[Tensor, Tensor]:
-        """``R`` and ``log |det R|``, in float64."""
-        sign, log_scale, above = map(small.wide, (self.sign, self.log_scale, self.upper))
-        return _unit_lower(above, len(sign)).mT.triu(1) + (sign * log_scale.exp()).diag(), log_scale.sum()
-
 
 class _PLU(_Triangular):
-    """``W = P L R``, the c (c - 1) / 2 entries of ``L`` below its diagonal as a vector; as :class:`_Dense`."""
+    """``W = P L R``, the c (c - 1) / 2 entries of ``L`` below its diagonal as a vector."""
 
     permutation: Tensor
 
@@ -128,22 +134,12 @@ class _PLU(_Triangular):
         rows, columns = torch.tril_indices(len(start), len(start), -1)
         self.lower = nn.Parameter(lower[rows, columns])
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        permutation, lower, (upper, logabsdet) = *self._lower(), self._upper()
-        return (permutation @ lower @ upper).to(self.lower.dtype), logabsdet
-
-    def inverse(self) -> tuple[Tensor, Tensor]:
-        permutation, lower, (upper, logabsdet) = *self._lower(), self._upper()
-        inverse = small.triangular_inverse(upper, upper=True) @ small.triangular_inverse(lower, upper=False)
-        return (inverse @ permutation.mT).to(self.lower.dtype), logabsdet
-
-    def _lower(self) -> tuple[Tensor, Tensor]:
-        """``P`` and ``L``, in float64."""
-        return small.wide(self.permutation), _unit_lower(small.wide(self.lower), len(self.permutation))
+    def factor(self) -> Factor:
+        return Factor(PLU, (self.permutation, self.lower, self.sign, self.log_scale, self.upper))
 
 
 class _QR(_Triangular):
-    """``W = Q R``, the free entries of the vectors of ``Q`` as a vector; as :class:`_Dense`."""
+    """``W = Q R``, the free entries of the vectors of ``Q`` as a vector."""
 
     def __init__(self, start: Tensor) -> None:
         rows, columns = torch.tril_indices(len(start), len(start), -1)
@@ -152,34 +148,19 @@ class _QR(_Triangular):
         super().__init__(_reflections(vectors, len(start)).mT @ start)
         self.vectors = nn.Parameter(vectors)
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        Q, (upper, logabsdet) = self._Q(), self._upper()
-        return (Q @ upper).to(self.upper.dtype), logabsdet
-
-    def inverse(self) -> tuple[Tensor, Tensor]:
-        Q, (upper, logabsdet) = self._Q(), self._upper()
-        return (small.triangular_inverse(upper, upper=True) @ Q.mT).to(self.upper.dtype), logabsdet
-
-    def _Q(self) -> Tensor:
-        return _reflections(small.wide(self.vectors), len(self.sign))
+    def factor(self) -> Factor:
+        return Factor(QR, (self.vectors, self.sign, self.log_scale, self.upper))
 
 
-class _Exponential(nn.Module):
-    """``W = e^A``; as :class:`_Dense`."""
+class _Exponential(_Matrix):
+    """``W = e^A``."""
 
     def __init__(self, start: Tensor) -> None:
         super().__init__()
         self.weight = nn.Parameter(_log_of_rotation(start))
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        return self._exponential(1)
-
-    def inverse(self) -> tuple[Tensor, Tensor]:
-        return self._exponential(-1)
-
-    def _exponential(self, sign: int) -> tuple[Tensor, Tensor]:
-        A = small.wide(self.weight)
-        return torch.linalg.matrix_exp(sign * A).to(self.weight.dtype), A.trace()
+    def factor(self) -> Factor:
+        return Factor(EXPONENTIAL, (self.weight,))
 
 
 #: name -> module from the matrix at the start
@@ -191,15 +172,65 @@ PARAMETRIZATIONS: dict[str, Callable[[Tensor], nn.Module]] = {
 }
 
 
+# --- of stacked parameters (k, ...): W or its inverse, and log |det W|
+
+
+def _plu(permutation: Tensor, lower: Tensor, *of_upper: Tensor) -> tuple[Matrices, Tensor]:
+    (P, L), (R, logabsdets) = _P_and_L(permutation, lower), _R(*of_upper)
+    return ((P @ L @ R).to(lower.dtype),), logabsdets
+
+
+def _plu_inverse(permutation: Tensor, lower: Tensor, *of_upper: Tensor) -> tuple[Matrices, Tensor]:
+    (P, L), (R, logabsdets) = _P_and_L(permutation, lower), _R(*of_upper)
+    inverse = small.triangular_inverse(R, upper=True) @ small.triangular_inverse(L, upper=False) @ P.mT
+    return (inverse.to(lower.dtype),), logabsdets
+
+
+def _qr(vectors: Tensor, *of_upper: Tensor) -> tuple[Matrices, Tensor]:
+    Q, (R, logabsdets) = _reflections(small.wide(vectors), of_upper[0].shape[-1]), _R(*of_upper)
+    return ((Q @ R).to(vectors.dtype),), logabsdets
+
+
+def _qr_inverse(vectors: Tensor, *of_upper: Tensor) -> tuple[Matrices, Tensor]:
+    Q, (R, logabsdets) = _reflections(small.wide(vectors), of_upper[0].shape[-1]), _R(*of_upper)
+    return ((small.triangular_inverse(R, upper=True) @ Q.mT).to(vectors.dtype),), logabsdets
+
+
+def _exponential(weight: Tensor) -> tuple[Matrices, Tensor]:
+    A = small.wide(weight)
+    return (torch.linalg.matrix_exp(A).to(weight.dtype),), A.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
+def _exponential_inverse(weight: Tensor) -> tuple[Matrices, Tensor]:
+    inverses, of_inverses = _exponential(-weight)
+    return inverses, -of_inverses
+
+
+PLU, QR, EXPONENTIAL = Kind(_plu, _plu_inverse), Kind(_qr, _qr_inverse), Kind(_exponential, _exponential_inverse)
+
+
+def _P_and_L(permutation: Tensor, lower: Tensor) -> tuple[Tensor, Tensor]:
+    """In float64."""
+    return small.wide(permutation), _unit_lower(small.wide(lower), permutation.shape[-1])
+
+
+def _R(*of_upper: Tensor) -> tuple[Tensor, Tensor]:
+    """``R`` from its sign, log-scale and the entries above, and ``log |det R|``, in float64."""
+    sign, log_scale, above = map(small.wide, of_upper)
+    strict = _unit_lower(above, sign.shape[-1]).mT.triu(1)
+    return strict + torch.diag_embed(sign * log_scale.exp()), log_scale.sum(-1)
+
+
 def _reflections(free: Tensor, n: int) -> Tensor:
     """``n - 1`` reflections, whose vectors are the columns of a triangle with ones on the diagonal."""
-    return reflections(_unit_lower(free, n)[:, :-1])
+    return reflections(_unit_lower(free, n)[..., :-1])
 
 
 def _unit_lower(below: Tensor, n: int) -> Tensor:
     """A triangle with ones on the diagonal, from the entries below it."""
     rows, columns = torch.tril_indices(n, n, -1, device=below.device)
-    return torch.eye(n, dtype=below.dtype, device=below.device).index_put((rows, columns), below)
+    identity = torch.eye(n, dtype=below.dtype, device=below.device).flatten().expand(*below.shape[:-1], -1)
+    return identity.scatter(-1, (rows * n + columns).expand_as(below), below).unflatten(-1, (n, n))
 
 
 def _log_of_rotation(rotation: Tensor) -> Tensor:
@@ -209,8 +240,3 @@ def _log_of_rotation(rotation: Tensor) -> Tensor:
     values, vectors = torch.linalg.eig(matrix)
     logarithm = torch.linalg.solve(vectors, vectors * (1j * values.angle()), left=False)
     return logarithm.real.to(rotation.dtype)
-
-
-def _mix(weight: Tensor, inputs: Tensor) -> Tensor:
-    # matmul by a weight that learns would transpose the images, and copy them
-    return torch.bmm(weight.expand(inputs.shape[0], -1, -1), columns(inputs)).view(inputs.shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +15,13 @@ from nflows_woodbury.checks import (
     check_one_of,
     check_positive_int,
 )
-from nflows_woodbury.linalg import triangular_conv
-from nflows_woodbury.transforms.base import LinearTransform
+from nflows_woodbury.linalg import small, triangular_conv
+from nflows_woodbury.linalg.factors import Factor, Kind, Matrices
+from nflows_woodbury.transforms.base import FactoredTransform
 from nflows_woodbury.transforms.chain import Chain
 from nflows_woodbury.transforms.conv1x1 import InvertibleConv1x1
 
 __all__ = ["AutoregressiveConvolution", "EmergingConvolution"]
-
-MAX_LOG_SCALE = 1.0
 
 #: where the other taps lie, seen from a pixel -> image axes to flip until that is up and left, and whether the order of
 #: the channels is reversed too
@@ -33,7 +33,7 @@ CORNERS: dict[str, tuple[tuple[int, ...], bool]] = {
 }
 
 
-class AutoregressiveConvolution(LinearTransform):
+class AutoregressiveConvolution(FactoredTransform):
     r"""A convolution that looks into one quadrant.
 
     .. math:: y_{ij} = \sum_{a, b < k} K_{ab}\, x_{i - a,\, j - b}, \qquad x = 0 \text{ outside}
@@ -86,24 +86,39 @@ class AutoregressiveConvolution(LinearTransform):
         """Refuse inputs with other channels."""
         check_channel_inputs(inputs, self.num_channels)
 
-    def map_forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def factors(self) -> list[Factor]:
+        """The kernel, whose corner tap has the determinant."""
+        _, upper = CORNERS[self.corner]
+        return [Factor(UPPER if upper else LOWER, (self.weight, self.log_scale))]
+
+    def multiplicities(self, inputs: Tensor) -> list[int]:
+        """The number of pixels."""
+        return [inputs.shape[2] * inputs.shape[3]]
+
+    def map_by(self, inputs: Tensor, *matrices: Matrices) -> Tensor:
         """Turn the corner up and left, convolve, turn back."""
-        axes, upper = CORNERS[self.corner]
-        kernel, logabsdet = self._kernel(upper)
-        return triangular_conv.convolve(inputs.flip(axes), kernel).flip(axes), _pixels(inputs) * logabsdet
+        [(kernel,)], (axes, _) = matrices, CORNERS[self.corner]
+        return _turned(triangular_conv.convolve(_turned(inputs, axes), kernel), axes)
 
-    def map_inverse(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def unmap_by(self, inputs: Tensor, *matrices: Matrices) -> Tensor:
         """Turn the corner up and left, substitute, turn back."""
-        axes, upper = CORNERS[self.corner]
-        kernel, logabsdet = self._kernel(upper)
-        return triangular_conv.solve(inputs.flip(axes), kernel, upper=upper).flip(axes), -_pixels(inputs) * logabsdet
+        [(kernel,)], (axes, upper) = matrices, CORNERS[self.corner]
+        return _turned(triangular_conv.solve(_turned(inputs, axes), kernel, upper=upper), axes)
 
-    def _kernel(self, upper: bool) -> tuple[Tensor, Tensor]:
-        """The kernel as a pixel up and left sees it, and the log-det per pixel."""
-        log_scale = MAX_LOG_SCALE * (self.log_scale / MAX_LOG_SCALE).tanh()
-        corner = self.weight[:, :, -1, -1]
-        triangle = corner.triu(1) if upper else corner.tril(-1)
-        return triangular_conv.triangular(self.weight, triangle + log_scale.exp().diag()), log_scale.sum()
+
+def _turned(images: Tensor, axes: tuple[int, ...]) -> Tensor:
+    return images.flip(axes) if axes else images
+
+
+def _kernels(weight: Tensor, log_scale: Tensor, *, upper: bool) -> tuple[Matrices, Tensor]:
+    """Kernels as a pixel up and left sees them, and their log-dets per pixel; of stacked parameters (k, ...)."""
+    bounded, corner = small.wide(log_scale).tanh(), weight[..., -1, -1]
+    triangle = corner.triu(1) if upper else corner.tril(-1)
+    kernels = triangular_conv.triangular(weight, triangle + torch.diag_embed(bounded.exp().to(weight.dtype)))
+    return (kernels,), bounded.sum(-1)
+
+
+UPPER, LOWER = (Kind(kernels, kernels) for kernels in (partial(_kernels, upper=upper) for upper in (True, False)))
 
 
 class EmergingConvolution(Chain):
@@ -142,7 +157,3 @@ class EmergingConvolution(Chain):
         side = (check_odd_int("kernel_size", kernel_size) + 1) // 2
         facing = [AutoregressiveConvolution(shape, side, corner) for corner in ("upper left", "lower right")]
         super().__init__([InvertibleConv1x1(shape, init=init), *facing])
-
-
-def _pixels(inputs: Tensor) -> int:
-    return inputs.shape[2] * inputs.shape[3]

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from nflows_woodbury.checks import check_channel_inputs, check_image_shape, check_one_of, check_positive_int
 from nflows_woodbury.linalg import small, triangular_conv
 from nflows_woodbury.transforms.base import LinearTransform
-from nflows_woodbury.transforms.emerging import CORNERS, MAX_LOG_SCALE
+from nflows_woodbury.transforms.emerging import CORNERS
 
 __all__ = ["FInCConvolution"]
 
@@ -104,7 +104,7 @@ class FInCConvolution(LinearTransform):
     def _kernels(self) -> list[Tensor]:
         """The kernel of each group, as a pixel up and left sees it; channels that are zeros stay so."""
         kernels, largest = [], self.sizes[0]
-        scales = _bounded(self.log_scale).exp().split(self.sizes)
+        scales = self.log_scale.tanh().exp().split(self.sizes)
         for weight, scale in zip(self.weight.split(self.sizes), scales, strict=True):
             more = largest - len(scale)
             weight = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, more))
@@ -113,8 +113,4 @@ class FInCConvolution(LinearTransform):
         return kernels
 
     def _logabsdet(self, inputs: Tensor) -> Tensor:
-        return inputs.shape[2] * inputs.shape[3] * _bounded(small.wide(self.log_scale)).sum()
-
-
-def _bounded(log_scale: Tensor) -> Tensor:
-    return MAX_LOG_SCALE * (log_scale / MAX_LOG_SCALE).tanh()
+        return inputs.shape[2] * inputs.shape[3] * small.wide(self.log_scale).tanh().sum()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import log, pi, prod
 from typing import TYPE_CHECKING, Any
 
@@ -91,18 +92,56 @@ class LoadableFlow(Flow):
                 part._log_z = torch.full((), prod(part._shape) / 2 * log(2 * pi), dtype=before.dtype, device=device)
 
 
-def draw(base: Distribution, num_samples: int, context: Tensor | None) -> Tensor:
+def draw(
+    base: Distribution, num_samples: int, context: Tensor | None, generator: torch.Generator | None = None
+) -> Tensor:
     """Samples of a base, for each row of the context if there is one; NotImplementedError where it gives none.
+
+    A ``generator`` gives what a global generator of its state would, and goes on from there; the global one is left as
+    it was. TypeError or ValueError for one that is none, or of another device than the base.
 
     >>> from nflows.distributions import StandardNormal
     >>> draw(StandardNormal((2,)), 5, None).shape
     torch.Size([5, 2])
     """
     try:
-        samples: Tensor = base.sample(num_samples, context)
+        with _drawing_from(generator, _device(base, context)):
+            samples: Tensor = base.sample(num_samples, context)
     except (NotImplementedError, AttributeError) as error:
         raise NotImplementedError(
             f"the base {type(base).__name__} cannot sample {'without' if context is None else 'with'} context; its "
             "log_prob works, and StandardNormal samples either way (the learned priors already give mean and scale)"
         ) from error
     return samples
+
+
+def _device(base: nn.Module, context: Tensor | None) -> torch.device:
+    """Where a base draws: nflows' do so where their context is, else where their constants and parameters are."""
+    if context is not None:
+        return context.device
+    return next((tensor.device for tensor in (*base.buffers(), *base.parameters())), torch.device("cpu"))
+
+
+@contextmanager
+def _drawing_from(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
+    """Put the generator's state into the global one of its device, as nflows' bases take no generator, and back."""
+    if generator is None:
+        yield
+        return
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator or None, got {generator!r}")
+    if generator.device.type not in ("cpu", "cuda") or generator.device.type != device.type:
+        raise ValueError(
+            f"generator must be of the device that the noise is drawn on, {device}, and that a CPU or a CUDA device, "
+            f"got one of {generator.device}; torch.Generator(device) makes one, torch.manual_seed seeds all devices"
+        )
+    on_cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_cuda else []):
+        if on_cuda:
+            torch.cuda.set_rng_state(generator.get_state(), device)
+        else:
+            torch.set_rng_state(generator.get_state())
+        try:
+            yield
+        finally:
+            generator.set_state(torch.cuda.get_rng_state(device) if on_cuda else torch.get_rng_state())

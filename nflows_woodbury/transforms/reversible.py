@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from nflows_woodbury.checks import check_natural_number, check_positive_int
 from nflows_woodbury.linalg.modes import is_plain
 from nflows_woodbury.transforms.base import SingularError
-from nflows_woodbury.transforms.blocks import Record, blocks
+from nflows_woodbury.transforms.blocks import Factors, Record, blocks
 from nflows_woodbury.transforms.chain import Chain
 from nflows_woodbury.transforms.replay import Conditions
 
@@ -136,16 +136,20 @@ class _Recompute(torch.autograd.Function):
         copies = [tensor.detach().requires_grad_() for tensor in ctx.trainable]  # without the hooks of the parameters
         gradients: dict[int, Tensor] = {}
         drift = torch.zeros((), device=of_outputs.device, dtype=of_outputs.dtype)
-        values = outputs.detach()
+        values, record = outputs.detach(), ctx.record
         with ctx.conditions.restored(dict(zip(map(id, ctx.trainable), copies, strict=True))):
-            for block in reversed(blocks(ctx.record.steps)):
+            links = [step.link for step in record.steps]
+            factors = Factors(links, record.multiplicities, values)
+            for block in reversed(blocks(record.steps)):
                 start = stored[block.start] if block.start is not None else None
-                with torch.enable_grad(), ctx.conditions.autocast(), ctx.record.generators.kept(block.random):
-                    inputs, results = block.reconstruct(values, context, start)
-                of_outputs = block.differentiate(inputs, context, results, (of_outputs, of_logabsdet), gradients)
+                with torch.enable_grad(), ctx.conditions.autocast(), record.generators.kept(block.random):
+                    inputs, results = block.reconstruct(values, context, start, factors)
+                of_results = of_outputs, of_logabsdet
+                of_outputs = block.differentiate(inputs, context, results, of_results, gradients, factors)
                 values = torch.cat([part.detach() for part in inputs], 1) if len(inputs) > 1 else inputs[0].detach()
                 if start is not None:
                     drift, values = torch.maximum(drift, _drift(values, start)), start
+            factors.differentiate(of_logabsdet, copies, gradients)
         ctx.whole.note(drift)
         of_context = gradients.get(id(context)) if context is not None else None
         return None, None, of_outputs, of_context, *(gradients.get(id(copy)) for copy in copies)

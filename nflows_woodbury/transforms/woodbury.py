@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import AXES, check_axes, check_image_inputs, check_positive_int, check_shape, check_sizes
-from nflows_woodbury.linalg.low_rank import Factors, capacitances, inverses, logabsdets
+from nflows_woodbury.checks import check_axes, check_image_inputs, check_image_shape, check_positive_int, check_sizes
+from nflows_woodbury.linalg.factors import Factor, Matrices, Prepared
+from nflows_woodbury.linalg.low_rank import LOW_RANK, capacitances
 from nflows_woodbury.linalg.starts import Start, start_factors
 from nflows_woodbury.linalg.two_sided import along_axes
-from nflows_woodbury.transforms.base import LinearTransform, SingularError
-from nflows_woodbury.transforms.chain import Chain
+from nflows_woodbury.transforms.base import FactoredTransform, is_watched
+from nflows_woodbury.transforms.chain import Chain, Link
 
 __all__ = ["LowRankChain", "LowRankTransform", "MEWoodburyTransform", "WoodburyTransform"]
 
 
-class _Updates(LinearTransform):
-    """What one update and a chain of them share: all in few passes, and their log-dets as one batch."""
+class _Updates(FactoredTransform):
+    """What one update and a chain of them share: a pair of factors each, all applied in few passes."""
 
     shape: tuple[int, ...]
 
@@ -31,27 +32,22 @@ class _Updates(LinearTransform):
         """Refuse inputs of another shape than ``(B, *shape)``."""
         check_image_inputs(inputs, self.shape)
 
-    def map_forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """``I + U V`` along each group; the log-det is the sum of ``m log |det(I + V U)|``."""
-        pairs = [(part.U, part.V) for part in self._parts()]
-        return self._apply_along(pairs, inputs), self._total(logabsdets(pairs))
+    def factors(self) -> list[Factor]:
+        """``U`` and ``V`` of each ``I + U V``."""
+        return [Factor(LOW_RANK, (part.U, part.V)) for part in self._parts()]
 
-    def map_inverse(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """``I - U (I + V U)^-1 V`` along each group."""
-        pairs, of_maps = inverses([(part.U, part.V) for part in self._parts()])
-        return self._apply_along(pairs, inputs), -self._total(of_maps)
+    def multiplicities(self, inputs: Tensor) -> list[int]:
+        """As many as there are vectors along each group."""
+        return [prod(self.shape) // part.size for part in self._parts()]
 
-    def _apply_along(self, pairs: Sequence[Factors], inputs: Tensor) -> Tensor:
-        """The parts with these factors: ``(I + U V) x`` on channels, ``x (I + U V)`` along any other group."""
+    def map_by(self, inputs: Tensor, *matrices: Matrices) -> Tensor:
+        """``(I + U V) x`` on channels, ``x (I + U V)`` along any other group; the inverse has the same form."""
         groups = [part.axes for part in self._parts()]
-        columns = [(U, V) if axes[0] == 0 else (V.mT, U.mT) for axes, (U, V) in zip(groups, pairs, strict=True)]
+        columns = [
+            of_group if axes[0] == 0 else tuple(matrix.mT for matrix in reversed(of_group))
+            for axes, of_group in zip(groups, matrices, strict=True)
+        ]
         return along_axes(inputs, groups, columns)
-
-    def _total(self, of_maps: Tensor) -> Tensor:
-        """The sum over the updates, each as often as there are vectors along its group."""
-        vectors = [prod(self.shape) // part.size for part in self._parts()]
-        first, *others = (m * of_map for m, of_map in zip(vectors, of_maps.unbind(), strict=True))
-        return sum(others, first)
 
 
 class LowRankTransform(_Updates):
@@ -107,10 +103,10 @@ class LowRankTransform(_Updates):
 
     def solved_matrices(self, inputs: Tensor) -> Tensor:
         """The capacitance, ``(1, d, d)``; ``(1, n, n)`` where the rank exceeds the axis."""
-        return capacitances([(self.U, self.V)])
+        return capacitances(self.U, self.V)[None]
 
 
-class LowRankChain(_Updates, Chain):
+class LowRankChain(Chain, _Updates):
     """Low-rank updates along different groups of axes of the same inputs, which share passes over them.
 
     The map is that of :class:`~nflows_woodbury.transforms.chain.Chain`. Two updates of neighbouring groups, of which
@@ -138,18 +134,14 @@ class LowRankChain(_Updates, Chain):
             raise ValueError(f"updates must be of one shape, along different axes in rising order, got {parts!r}")
         self.shape = parts[0].shape
 
-    def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map data towards noise; ``context`` is accepted and not used."""
-        if any(part._forward_hooks or part._forward_pre_hooks for part in self.transforms):
-            return Chain.forward(self, inputs, context)
-        return super().forward(inputs, context)
+    def links(self) -> list[Link]:
+        """The updates as one layer; one by one where somebody watches one of them."""
+        return super().links() if any(map(is_watched, self.transforms)) else [Link(self, together=True)]
 
-    def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map noise towards data; ``context`` is accepted and not used."""
-        try:
-            return super().inverse(inputs, context)
-        except SingularError:  # one by one, so that the error names the update
-            return Chain.inverse(self, inputs, context)
+    def check_each_regular(self, prepared: Sequence[Prepared]) -> None:
+        """SingularError for the first update without an inverse."""
+        for part, one in zip(self.transforms, prepared, strict=True):
+            part.check_regular(-one.logabsdet)
 
     def _parts(self) -> list[LowRankTransform]:
         return list(self.transforms)
@@ -169,28 +161,27 @@ class WoodburyTransform(LowRankChain):
     ``2 dc c + 2 ds h w`` parameters.
 
     Args:
-        shape: ``(c, h, w)``; or ``(c, t)`` or ``(c, d, h, w)``, whose pixels are all axes but the first.
-        ranks: ``(dc, ds)`` of channels and pixels, the paper's ``(8, 16)`` at 32 x 32 pixels; ``(dc,)`` for vectors.
+        shape: ``(c, h, w)``.
+        ranks: ``(dc, ds)``, those of the channel and the pixel update; the paper has ``(8, 16)`` at 32 x 32 pixels.
         init: one start for each update, or one for both, see :class:`LowRankTransform`. The default, a reflection on
             the channels and cancelling factors on the pixels, has log-det 0 and learns faster than ``"paper"``.
 
-    Shapes: inputs and outputs ``(B, *shape)``, ``logabsdet`` ``(B,)``. ValueError or TypeError for any other, and for
+    Shapes: inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``. ValueError or TypeError for any other, and for
     bad arguments.
 
     Reference: Lu and Huang, NeurIPS 2020, section 3.1, equations 3 to 6.
 
     >>> import torch
-    >>> outputs, logabsdet = WoodburyTransform((12, 16, 16), ranks=(8, 16))(torch.randn(4, 12, 16, 16))
-    >>> outputs.shape, logabsdet.shape
-    (torch.Size([4, 12, 16, 16]), torch.Size([4]))
+    >>> transform, inputs = WoodburyTransform((12, 16, 16), ranks=(8, 16)), torch.randn(4, 12, 16, 16)
+    >>> outputs, logabsdet = transform(inputs)
+    >>> bool(torch.allclose(transform.inverse(outputs)[0], inputs, atol=1e-4))
+    True
     """
 
     def __init__(
         self, shape: Sequence[int], ranks: Sequence[int], init: Start | Sequence[Start] = ("reflection", "cancelling")
     ) -> None:
-        shape = check_shape(shape)
-        pixels = {"ds": tuple(range(1, len(shape)))} if len(shape) > 1 else {}
-        super().__init__(_updates(shape, {"dc": (0,), **pixels}, ranks, init))
+        super().__init__(_updates(shape, {"dc": (0,), "ds": (1, 2)}, ranks, init))
 
 
 class MEWoodburyTransform(LowRankChain):
@@ -206,10 +197,10 @@ class MEWoodburyTransform(LowRankChain):
     Both ways cost ``O((dc + dh + dw) c h w)`` per image; ``2 dc c + 2 dh h + 2 dw w`` parameters.
 
     Args:
-        shape: ``(c, h, w)``; or ``(c, t)`` or ``(c, d, h, w)``, with an update along each axis.
-        ranks: ``(dc, dh, dw)`` of channels, rows and columns, or one for each axis; they may exceed their axis.
-        init: one start for each update, one for all, or two: of the channels, by default a reflection, and of all
-            others, by default cancelling factors of size one.
+        shape: ``(c, h, w)``.
+        ranks: ``(dc, dh, dw)`` of channels, rows and columns; they may exceed their axis.
+        init: one start for each update, or one for all; by default a reflection on the channels and cancelling factors
+            of size one on rows and columns.
 
     Shapes and errors are those of :class:`WoodburyTransform`.
 
@@ -226,24 +217,21 @@ class MEWoodburyTransform(LowRankChain):
         self,
         shape: Sequence[int],
         ranks: Sequence[int],
-        init: Start | Sequence[Start] = ("reflection", "cancelling-unit"),
+        init: Start | Sequence[Start] = ("reflection", "cancelling-unit", "cancelling-unit"),
     ) -> None:
-        shape = check_shape(shape)
-        groups = {f"d{name}": (axis,) for axis, name in enumerate(["c", *AXES[len(shape) - 1]])}
-        super().__init__(_updates(shape, groups, ranks, init))
+        super().__init__(_updates(shape, {"dc": (0,), "dh": (1,), "dw": (2,)}, ranks, init))
 
 
 def _updates(
-    shape: tuple[int, ...], groups: Mapping[str, tuple[int, ...]], ranks: Sequence[int], init: Start | Sequence[Start]
+    shape: Sequence[int], groups: dict[str, tuple[int, ...]], ranks: Sequence[int], init: Start | Sequence[Start]
 ) -> list[LowRankTransform]:
     """One low-rank update for each group of axes; the names are those of the ranks."""
-    names = ", ".join(groups)
+    shape, names = check_image_shape(shape), ", ".join(groups)
     if not isinstance(ranks, Sequence):
         raise TypeError(f"ranks must be a sequence ({names}), got {ranks!r}")
     if len(ranks) != len(groups):
         raise ValueError(f"ranks must be ({names}), got {tuple(ranks)}")
     starts = [init] * len(groups) if isinstance(init, str) or callable(init) else list(init)
-    starts = [starts[0], *starts[1:] * (len(groups) - 1)] if len(starts) == 2 else starts
     if len(starts) != len(groups):
         raise ValueError(f"init must be one start or one for each of ({names}), got {init!r}")
     ranks = [check_positive_int(f"rank {name}", rank) for name, rank in zip(groups, ranks, strict=True)]

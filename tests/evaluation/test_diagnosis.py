@@ -275,7 +275,7 @@ def test_float32_error_stays_within_the_bound_of_the_condition(n: int, d: int, e
     """The bound of docs/concepts/numerics: 4 eps (1 + a) (1 + a k / |C|), a = |U| |V|, k the condition of C."""
     torch.manual_seed(exponent)
     U, V = with_condition(n, d, 10.0**exponent)
-    C = low_rank.capacitances([(U, V)])
+    C = low_rank.capacitances(U, V)
     condition = float(torch.linalg.cond(C))
     assert condition == pytest.approx(10.0**exponent, rel=1e-6)
     norms = float(torch.linalg.matrix_norm(U, 2) * torch.linalg.matrix_norm(V, 2))

@@ -15,10 +15,6 @@ EXAMPLES = {
     "first_image_flow": (["--steps", "2", "--out", "picture.png"], "test bits/dim"),
     "compose_with_nflows": ([*SMALL, "--steps", "1", "--output", "picture.png"], "bits/dim"),
     "compose_with_normflows": ([*SMALL, "--blocks", "1", "--output", "picture.png"], "bits/dim"),
-    "compare_mixing": (
-        ["--max-steps", "2", "--test-images", "4", "--mixings", "conv1x1", "--couplings", "additive", "--out", "."],
-        "| conv1x1 | additive |",
-    ),
     "tabular_low_rank": (
         ["--side", "8", "--iterations", "2", "--sizes", "64", "--output", "picture.png"],
         "vectors of   64  LULinear / low rank, 32",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from registry import dense_jacobian, move
 from torch import Tensor
 
 from nflows_woodbury.transforms.base import SingularError
@@ -27,6 +28,16 @@ def test_starts_are_random_rotations_and_the_identity(parametrization: str, c: i
     layer = InvertibleConv1x1((c, 3, 2), parametrization, init="identity")
     torch.testing.assert_close(matrix(layer), torch.eye(c), rtol=0, atol=1e-6)
     assert (layer(torch.zeros(2, c, 3, 2))[1].abs() < 1e-5).all()
+
+
+@each_parametrization
+def test_it_reaches_the_channels_of_its_pixel(parametrization: str) -> None:
+    torch.manual_seed(0)
+    layer = move(InvertibleConv1x1((4, 2, 3), parametrization), 0.2).double()
+    jacobian = dense_jacobian(layer, torch.zeros(1, 4, 2, 3, dtype=torch.float64)).view(4, 6, 4, 6)
+    for i in range(6):
+        for j in range(6):
+            assert jacobian[:, i, :, j].all() if i == j else not jacobian[:, i, :, j].any()
 
 
 def test_exponentials_start_as_rotations_without_reflections() -> None:

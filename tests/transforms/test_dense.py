@@ -87,10 +87,10 @@ def test_lowrank_functions_agree_with_dense_matrices_values_and_gradients(n: int
     torch.manual_seed(n + d)
     U, V = (torch.randn(size, dtype=torch.float64).requires_grad_() for size in ((n, d), (d, n)))
     dense = torch.eye(n, dtype=torch.float64) + U @ V
-    [(solved_U, solved_V)], [logabsdet] = low_rank.inverses([(U, V)])
+    solved_U, logabsdet = low_rank.inverses(U, V)
     pairs = [
-        (torch.eye(n, dtype=torch.float64) + solved_U @ solved_V, torch.linalg.inv(dense)),
-        (low_rank.logabsdets([(U, V)])[0], torch.linalg.slogdet(dense).logabsdet),
+        (torch.eye(n, dtype=torch.float64) + solved_U @ V, torch.linalg.inv(dense)),
+        (low_rank.logabsdets(U, V), torch.linalg.slogdet(dense).logabsdet),
         (logabsdet, torch.linalg.slogdet(dense).logabsdet),
     ]
     for fast, slow in pairs:
@@ -100,7 +100,7 @@ def test_lowrank_functions_agree_with_dense_matrices_values_and_gradients(n: int
         dense_ones = torch.autograd.grad((slow * weights).sum(), (U, V), retain_graph=True)
         torch.testing.assert_close(ours, dense_ones, rtol=1e-7, atol=1e-7)
     with torch.no_grad():
-        torch.testing.assert_close(low_rank.logabsdets([(U, V)])[0], pairs[1][1], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(low_rank.logabsdets(U, V), pairs[1][1], rtol=1e-9, atol=1e-9)
 
 
 def test_groups_of_axes_commute() -> None:
@@ -131,7 +131,7 @@ def test_starts_are_what_they_say(n: int, d: int) -> None:
     matrix = eye + U @ V
     assert U.shape == (n, d) and V.shape == (d, n)
     torch.testing.assert_close(matrix @ matrix.T, eye, rtol=0, atol=1e-5)
-    assert abs(low_rank.logabsdets([(U, V)])) < 1e-5
+    assert abs(low_rank.logabsdets(U, V)) < 1e-5
     assert round(float(matrix.trace())) == n - 2 * min(n, d)
     for scale in (0.3, 1.0):
         U, V = starts.cancelling_start(n, d, scale)
@@ -147,18 +147,18 @@ def test_starts_are_what_they_say(n: int, d: int) -> None:
 
 def test_singular_update_says_so_in_its_logabsdet() -> None:
     U, V = torch.tensor([[1.0], [0.0]]), torch.tensor([[-1.0, 0.0]])
-    assert low_rank.logabsdets([(U, V)]) == -torch.inf
-    assert low_rank.inverses([(U, V)])[1] == -torch.inf
+    assert low_rank.logabsdets(U, V) == -torch.inf
+    assert low_rank.inverses(U, V)[1] == -torch.inf
 
 
 def test_small_matrices_are_worked_in_float64_whatever_the_factors() -> None:
     torch.manual_seed(0)
     U, V = torch.randn(40, 8), torch.randn(8, 40)
-    pairs, wide = [(U, V)], [(U.double(), V.double())]
-    assert torch.equal(low_rank.logabsdets(pairs), low_rank.logabsdets(wide))
-    (ours, logabsdets), (expected, expected_logabsdets) = low_rank.inverses(pairs), low_rank.inverses(wide)
-    assert torch.equal(logabsdets, expected_logabsdets)
-    assert torch.equal(ours[0][0], expected[0][0].float()) and torch.equal(ours[0][1], V)
+    wide = U.double(), V.double()
+    assert torch.equal(low_rank.logabsdets(U, V), low_rank.logabsdets(*wide))
+    (ours, logabsdet), (expected, expected_logabsdet) = low_rank.inverses(U, V), low_rank.inverses(*wide)
+    assert torch.equal(logabsdet, expected_logabsdet)
+    assert torch.equal(ours, expected.float())
 
 
 def test_layers_start_as_the_maps_that_they_say() -> None:

@@ -1,0 +1,170 @@
+"""The comparison of all mixings, from ``mixings-*.jsonl`` in docs/records: tables, figures, and what is still to run.
+
+docs/collect.py makes these records from a folder of ``nflows-woodbury compare``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+import figures
+import matplotlib
+from glance import NOT_PUBLISHED, Row
+from tables import list_table, where
+
+from nflows_woodbury.evaluation.ranking import Ranked, plot, ranking
+
+Record = dict[str, Any]
+
+SEEDS = (0, 1, 2)
+SINGLE = (
+    "conv1x1", "conv1x1-plu", "woodbury", "me-woodbury", "emerging", "periodic", "exponential", "finc", "circulant",
+    "butterfly",
+)  # fmt: skip
+PAIRS = ("emerging+woodbury", "conv1x1+woodbury", "finc+woodbury", "emerging+butterfly")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Images and a size of network, in which all mixings are compared."""
+
+    title: str
+    name: str
+    data: str
+    steps: int
+    hidden_channels: int
+
+    def holds(self, record: Record) -> bool:
+        """Whether a record is of this setting."""
+        flow, training = record["flow"], record["training"]
+        size = flow["levels"], flow["steps"], flow["hidden_channels"], training["max_steps"]
+        return record["data"] == self.data and size == (2, self.steps, self.hidden_channels, 6000)
+
+    def command(self, mixings: Sequence[str]) -> str:
+        """The line that makes its runs, or goes on with them."""
+        names = fill(" ".join(mixings), 88, break_on_hyphens=False).replace("\n", " \\\n    ")
+        return (
+            f"nflows-woodbury compare --seeds {len(SEEDS)} --data {self.data}.npz \\\n  --mixing {names} \\\n"
+            f"  --levels 2 --steps {self.steps} --hidden-channels {self.hidden_channels} \\\n"
+            f"  --max-steps 6000 --flip --every 2000 --out {self.name}"
+        )
+
+
+SETTINGS = (
+    Setting("CIFAR-10 at 16 x 16, small", "cifar16-small", "cifar16", 2, 32),
+    Setting("ImageNet at 16 x 16, small", "imagenet16-small", "imagenet16", 2, 32),
+    Setting("CIFAR-10 at 16 x 16, medium", "cifar16-medium", "cifar16", 4, 64),
+    Setting("ImageNet at 16 x 16, medium", "imagenet16-medium", "imagenet16", 4, 64),
+)
+
+#: what a reader may have to pay -> the column that says how much
+COSTS: dict[str, tuple[str, Callable[[Ranked], float], str]] = {
+    "training": ("CPU seconds of training", lambda row: row.cpu_seconds, ",.0f"),
+    "sampling": ("CPU ms for a sample", lambda row: row.sampling_milliseconds, ".2f"),
+    "parameters": ("parameters", lambda row: row.parameters, ",d"),
+    "exactness": ("round trip", lambda row: row.round_trip, ".0e"),
+}
+
+
+def read(records: Path) -> list[Record]:
+    """All records of the comparison."""
+    lines = [line for path in sorted(records.glob("mixings-*.jsonl")) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in lines]
+
+
+def write(records: Sequence[Record], folder: Path) -> dict[str, str]:
+    """Draw the figures into ``folder``, and return the parts that the pages include, by name."""
+    parts, choices = [], {name: [] for name in COSTS}
+    for setting in SETTINGS:
+        of_it = [record for record in records if setting.holds(record)]
+        parts.append(section(setting, of_it))
+        rows = ranking(of_it)
+        if rows:
+            with matplotlib.rc_context(figures.STYLE):
+                picture = plot(rows)
+                picture.savefig(folder / f"mixings-{setting.name}.svg", transparent=True, metadata={"Date": None})
+        for name, found in choices.items():
+            found += [[setting.title, *cells] for cells in front(rows, name)]
+    return {"mixings": "\n".join(parts)} | {
+        f"which-{name}": list_table(["setting", "mixing", "test bits/dim", COSTS[name][0]], rows)
+        if rows
+        else "Not measured yet.\n"
+        for name, rows in choices.items()
+    }
+
+
+def at_a_glance(records: Sequence[Record]) -> list[Row]:
+    """Rows for the table of all numbers: what is measured, and one for what is not."""
+    found: list[Row] = []
+    for setting in SETTINGS:
+        of_it = [record for record in records if setting.holds(record)]
+        images, size = setting.title.split(", ")
+        text = f"{size}: 2 levels of {setting.steps}, {setting.hidden_channels} channels, 6,000 steps"
+        places = "; ".join(sorted({where(record) for record in of_it}))
+        rows = ranking(of_it)
+        for row in rows:
+            bits = with_error(row.bits_per_dim, row.standard_error, ".3f", "se ")
+            found.append((images, row.mixing, NOT_PUBLISHED, bits, text, str(row.runs), places))
+        missing = [name for name in SINGLE + PAIRS if name not in {row.mixing for row in rows}]
+        found += [(images, name, NOT_PUBLISHED, "not measured yet", text, "", "") for name in missing]
+    return found
+
+
+def section(setting: Setting, records: Sequence[Record]) -> str:
+    """A table and a figure, and what is still to be measured."""
+    head = f"{setting.title}\n{'~' * len(setting.title)}\n"
+    rows = [
+        [
+            row.mixing, with_error(row.bits_per_dim, row.standard_error, ".3f"), f"{row.runs}",
+            with_error(row.cpu_seconds, row.cpu_standard_error, ",.0f"), f"{row.parameters:,}",
+            f"{row.sampling_milliseconds:.2f}", f"{row.round_trip:.0e}",
+        ]
+        for row in ranking(records)
+    ]  # fmt: skip
+    if not rows:
+        return f"{head}\n{to_run(setting, records)}"
+    places = "; ".join(sorted({where(record) for record in records}))
+    header = ["mixing", "test bits/dim", "seeds", "CPU seconds", "parameters", "ms/sample", "round trip"]
+    figure = (
+        f".. figure:: /_build/results/mixings-{setting.name}.svg\n"
+        "   :alt: Test bits per dimension of each mixing as dots with error bars, against CPU seconds of training.\n"
+        "   :width: 640\n"
+    )
+    return "\n".join([head, list_table(header, rows, f"Measured: {places}"), figure, to_run(setting, records)])
+
+
+def with_error(value: float, error: float, form: str, what: str = "") -> str:
+    """A mean and, of more than one run, its standard error."""
+    return f"{value:{form}}" + (f" ({what}{error:{form}})" if error == error else "")
+
+
+def to_run(setting: Setting, records: Sequence[Record]) -> str:
+    """Which runs are not recorded, and the line that makes them."""
+    done = {(record["flow"]["mixing"], record["training"]["seed"]) for record in records}
+    missing = {seed: [name for name in SINGLE + PAIRS if (name, seed) not in done] for seed in SEEDS}
+    if not any(missing.values()):
+        return ""
+    texts = [
+        f"seed {seed} of {'all mixings' if len(names) == len(SINGLE + PAIRS) else ', '.join(names)}"
+        for seed, names in missing.items()
+        if names
+    ]
+    wanted = [name for name in SINGLE + PAIRS if any(name in names for names in missing.values())]
+    line = setting.command(wanted).replace("\n", "\n   ")
+    return f"Not measured yet: {'; '.join(texts)}. The line that goes on:\n\n.. code-block:: sh\n\n   {line}\n"
+
+
+def front(rows: Sequence[Ranked], cost: str) -> list[list[str]]:
+    """The mixings that none beats in likelihood at the same cost or less, the cheapest first."""
+    _, of, form = COSTS[cost]
+    found: list[Ranked] = []
+    for row in sorted(rows, key=lambda row: (of(row), row.bits_per_dim)):
+        if not found or row.bits_per_dim < found[-1].bits_per_dim:
+            found.append(row)
+    bits = [with_error(row.bits_per_dim, row.standard_error, ".3f") for row in found]
+    return [[row.mixing, text, format(of(row), form)] for row, text in zip(found, bits, strict=True)]

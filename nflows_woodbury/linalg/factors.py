@@ -1,0 +1,137 @@
+r"""The small matrices that linear layers are made of, named by the layers and prepared many at once.
+
+The log-determinant of a linear layer depends on its parameters alone. It is a sum over few small matrices, each as
+often as it stands in the Jacobian:
+
+.. math:: \log|\det J| = \sum_i m_i \log|\det A_i|
+
+A layer names its matrices as :class:`Factor`; :func:`prepare` stacks those of equal kind and size, of one layer or of
+all layers of a chain, and computes for each what its layer multiplies by, and its log-determinant. So a chain of many
+layers factorises, casts and exponentiates as often as a chain of one.
+
+>>> import torch
+>>> prepared = prepare([Factor(DENSE, (scale * torch.eye(3),)) for scale in (1.0, 2.0, 4.0)], inverse=True)
+>>> [matrix[0, 0].item() for (matrix,), _ in prepared]
+[1.0, 0.5, 0.25]
+>>> weighted_sum([(10, logabsdet) for _, logabsdet in prepared])
+tensor(62.3832, dtype=torch.float64)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nflows_woodbury.linalg import small
+
+__all__ = ["DENSE", "DIAGONAL", "Factor", "Kind", "Matrices", "Prepared", "prepare", "weighted_sum"]
+
+#: what a layer multiplies by, such as ``(A,)`` or ``(U, V)``
+Matrices = tuple[Tensor, ...]
+
+
+class Kind(NamedTuple):
+    """A parametrization of small matrices: what to make of the tensors of ``k`` of them, each stacked, (k, ...).
+
+    Both functions return matrices, each stacked likewise, and ``log |det A|`` of the map, (k,), in float64.
+
+    >>> import torch
+    >>> (inverse,), logabsdets = DENSE.inverses(2 * torch.eye(3)[None])
+    >>> inverse.shape, logabsdets.shape
+    (torch.Size([1, 3, 3]), torch.Size([1]))
+    """
+
+    maps: Callable[..., tuple[Matrices, Tensor]]  # those of the map
+    inverses: Callable[..., tuple[Matrices, Tensor]]  # those of its inverse
+
+
+class Factor(NamedTuple):
+    """A small matrix, named by its kind and by the tensors that it is made from.
+
+    >>> import torch
+    >>> Factor(DENSE, (torch.eye(3),)).tensors[0].shape
+    torch.Size([3, 3])
+    """
+
+    kind: Kind
+    tensors: tuple[Tensor, ...]
+
+
+class Prepared(NamedTuple):
+    """What a layer multiplies by, and ``log |det A|`` of the map, a scalar in float64.
+
+    >>> import torch
+    >>> Prepared((torch.eye(3),), torch.zeros(())).logabsdet
+    tensor(0.)
+    """
+
+    matrices: Matrices
+    logabsdet: Tensor
+
+
+def prepare(factors: Sequence[Factor], *, inverse: bool = False) -> list[Prepared]:
+    """What each layer multiplies by, or divides by for ``inverse``, and ``log |det A|`` of each map.
+
+    >>> import torch
+    >>> [(scale,), logabsdet] = prepare([Factor(DIAGONAL, (torch.zeros(3),))])[0]
+    >>> scale, logabsdet
+    (tensor([1., 1., 1.]), tensor(0., dtype=torch.float64))
+    """
+    groups: dict[object, list[int]] = {}
+    for place, (kind, tensors) in enumerate(factors):
+        alike = kind, *((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors)
+        groups.setdefault(alike, []).append(place)
+    found: dict[int, Prepared] = {}
+    for places in groups.values():
+        kind = factors[places[0]].kind
+        stacked = map(_stack, zip(*(factors[place].tensors for place in places), strict=True))
+        matrices, logabsdets = (kind.inverses if inverse else kind.maps)(*stacked)
+        each = zip(zip(*(matrix.unbind() for matrix in matrices), strict=True), logabsdets.unbind(), strict=True)
+        found |= {place: Prepared(*one) for place, one in zip(places, each, strict=True)}
+    return [found[place] for place in range(len(factors))]
+
+
+def weighted_sum(terms: Sequence[tuple[int, Tensor]]) -> Tensor:
+    """The sum of ``m a`` over pairs ``(m, a)`` of integers and scalars, of which there is one at least.
+
+    >>> import torch
+    >>> weighted_sum([(2, torch.tensor(1.0)), (2, torch.tensor(2.0)), (3, torch.tensor(4.0))])
+    tensor(18.)
+    """
+    by_weight: dict[int, list[Tensor]] = {}
+    for weight, value in terms:
+        by_weight.setdefault(weight, []).append(value)
+    first, *others = (weight * _stack(values).sum(0) for weight, values in by_weight.items())
+    return sum(others, first)
+
+
+def _stack(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(tensors)) if len(tensors) > 1 else tensors[0][None]
+
+
+def _dense(W: Tensor) -> tuple[Matrices, Tensor]:
+    return (W,), small.logabsdet(W)
+
+
+def _dense_inverse(W: Tensor) -> tuple[Matrices, Tensor]:
+    # The inverse meets very many vectors: forming it once, O(n^3), is cheaper than as many solves.
+    inverse, logabsdets = small.inverse(W)
+    return (inverse,), logabsdets
+
+
+def _diagonal(log_scale: Tensor) -> tuple[Matrices, Tensor]:
+    return (log_scale.exp(),), small.wide(log_scale).sum(-1)
+
+
+def _diagonal_inverse(log_scale: Tensor) -> tuple[Matrices, Tensor]:
+    return ((-log_scale).exp(),), small.wide(log_scale).sum(-1)
+
+
+#: a matrix ``W`` (n, n): ``(W,)`` and ``(W^-1,)``
+DENSE = Kind(_dense, _dense_inverse)
+
+#: a positive diagonal ``e^s``, from its logarithms ``s`` (n,): ``(e^s,)`` and ``(e^-s,)``
+DIAGONAL = Kind(_diagonal, _diagonal_inverse)
