@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from nflows_woodbury.checkpoint import open_images, open_run
@@ -156,12 +159,21 @@ def _helpers(comparison: Comparison, pairs: Sequence[Pair], count: int) -> Itera
 
 
 def _help(comparison: Comparison, pairs: Sequence[Pair]) -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
     try:
         with handled(interrupt):
             for _ in _work(comparison, pairs, quiet=True):
                 pass
     except Interrupted as end:
         raise SystemExit(end.status) from None
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of the process that started this one, which a kill leaves no time to end it; then end it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _work(comparison: Comparison, pairs: Sequence[Pair], quiet: bool) -> Iterator[Pair]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
+from time import sleep
 
 import pytest
 import pytorch_lightning as pl
@@ -16,10 +20,12 @@ from running import LIGHTNING, TINY, assert_same, run, state
 
 from nflows_woodbury.checkpoint import read_checkpoint
 from nflows_woodbury.train import comparison, trainer
+from nflows_woodbury.train.environment import alone_in
 
 pytestmark = LIGHTNING
 
 SETTINGS = [*TINY, "--max-steps", 12, "--every", 4, "--warmup-steps", 2]
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 NAMES = ["conv1x1-0", "conv1x1-1", "woodbury-0", "woodbury-1"]
 
 
@@ -148,3 +154,34 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path: Path, monkeypa
     error = capsys.readouterr().err
     assert "woodbury-0: the gradient is not finite\n" in error and "1 of 2 runs are not done" in error
     assert [row["mixing"] for row in rows(tmp_path / "new")] == ["conv1x1"]
+
+
+def wait_until(is_so) -> None:
+    """Look every tenth of a second, a minute long."""
+    for _ in range(600):
+        if is_so():
+            return
+        sleep(0.1)
+    raise AssertionError("it never came to that")
+
+
+def is_free(folder: Path) -> bool:
+    try:
+        with alone_in(folder):
+            return True
+    except FileExistsError:
+        return False
+
+
+def test_a_kill_ends_all_jobs_with_a_checkpoint_each(tmp_path: Path) -> None:
+    out, words = tmp_path / "new", ["--mixing", "conv1x1", "--seeds", 2, "--jobs", 2, *TINY, "--max-steps", 100_000]
+    command = [sys.executable, "-W", "ignore", "-m", "nflows_woodbury", "compare", *words, "--every", 20, "--out", out]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, env={**os.environ, **ONE_THREAD})
+    folders = [out / f"conv1x1-{seed}" for seed in (0, 1)]
+    try:
+        wait_until(lambda: all((folder / "checkpoints" / "last.ckpt").is_file() for folder in folders))
+    finally:
+        process.kill()
+        process.wait()
+    wait_until(lambda: all(map(is_free, folders)))
+    assert all(0 < read_checkpoint(folder)["global_step"] < 100_000 for folder in folders)
