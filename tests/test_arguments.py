@@ -13,6 +13,7 @@ from nflows_woodbury import (
     AffineCoupling,
     Chain,
     EmergingConvolution,
+    HaarSqueeze,
     ImageFlow,
     InvertibleConv1x1,
     LowRankChain,
@@ -69,12 +70,31 @@ def classes(count: int) -> ImageFlow:
     return FlowConfig((3, 8, 8), levels=1, steps=1, hidden_channels=4, num_classes=count).build()
 
 
+class Wrong(torch.nn.Conv2d):
+    """A net of one convolution."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__(in_channels, out_channels, 1, stride)
+
+    def forward(self, inputs: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
+        return super().forward(inputs)
+
+
+class Nothing(torch.nn.Module):
+    def forward(self, inputs: torch.Tensor, context: torch.Tensor | None) -> None:
+        pass
+
+
 IMAGES = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
 SOURCE = ArraySource(ImageSet(IMAGES.repeat(3, 1, 1, 1)), ImageSet(IMAGES))
 
 BAD = [
     # constructors
-    (lambda: WoodburyTransform((4, 6), (1, 1)), ValueError, r"shape must be \(channels, height, width\), got \(4, 6\)"),
+    (lambda: WoodburyTransform((4, 6), (1,)), ValueError, r"ranks must be \(dc, ds\), got \(1,\)"),
+    (lambda: WoodburyTransform((4,), (1, 1)), ValueError, r"ranks must be \(dc\), got \(1, 1\)"),
+    (lambda: MEWoodburyTransform((4, 2, 6, 6), (1, 1, 1)), ValueError, r"ranks must be \(dc, dd, dh, dw\), got \(1, 1, 1\)"),
+    (lambda: WoodburyTransform((), (1,)), ValueError, r"shape must be \(channels,\), \(channels, length\), .* got \(\)"),
+    (lambda: EmergingConvolution((4, 6)), ValueError, r"shape must be \(channels, height, width\), got \(4, 6\)"),
     (lambda: WoodburyTransform(4, (1, 1)), TypeError, "shape must be a sequence"),
     (lambda: WoodburyTransform("446", (1, 1)), TypeError, "shape must be a sequence"),
     (lambda: WoodburyTransform((4, 0, 6), (1, 1)), ValueError, r"shape\[1\] must be a positive integer, got 0"),
@@ -108,9 +128,26 @@ BAD = [
     (lambda: AffineCoupling(SHAPE, 0), ValueError, "hidden_channels must be a positive integer, got 0"),
     (lambda: AffineCoupling(SHAPE, 8, context_features=0), ValueError, "context_features must be a positive integer"),
     (lambda: SplitPrior((1, 6, 6)), ValueError, "at least 2 channels"),
-    (lambda: TopPrior((1, 6)), ValueError, "shape must be"),
+    (lambda: TopPrior((1, 2, 3, 4, 5)), ValueError, r"shape must be .* or \(channels, depth, height, width\), got \(1, 2, 3, 4, 5\)"),
+    (lambda: AffineCoupling(SHAPE), TypeError, "hidden_channels must be given, or net in its place; got neither"),
+    (lambda: AffineCoupling(SHAPE, 8, net=partial(ConvNet, hidden_channels=8)), TypeError, "net in its place; got both"),
+    (lambda: AffineCoupling(SHAPE, net=lambda i, o, f: "ConvNet"), TypeError, "net must return a torch.nn.Module, got"),
+    (lambda: AffineCoupling(SHAPE, net=3), TypeError, r"net must be a constructor \(in_channels, out_channels, context_features\), got 3"),
+    (lambda: AffineCoupling(SHAPE, net=lambda i, o, f: Wrong(i, o + 1))(torch.zeros(2, *SHAPE)), ValueError, r"net must return shape \(2, 4, 6, 6\) for inputs of shape \(2, 2, 6, 6\), got \(2, 5, 6, 6\) from Wrong"),
+    (lambda: AdditiveCoupling(SHAPE, net=lambda i, o, f: Wrong(i, o, 2)).inverse(torch.zeros(2, *SHAPE)), ValueError, r"net must return shape \(2, 2, 6, 6\) .* got \(2, 2, 3, 3\) from Wrong"),
+    (lambda: SplineCoupling(SHAPE, net=lambda i, o, f: Nothing())(torch.zeros(2, *SHAPE)), ValueError, "net must return shape .* got NoneType from Nothing"),
+    (lambda: AffineCoupling(SHAPE, 8, max_log_scale=0), ValueError, "max_log_scale must be above 0 and finite, got 0"),
+    (lambda: MaCowUnit(SHAPE, 8, max_log_scale=float("inf")), ValueError, "max_log_scale must be above 0 and finite, got inf"),
+    (lambda: AffineCoupling(SHAPE, 8, max_log_scale="4"), TypeError, "max_log_scale must be a number"),
     (lambda: Squeeze(0), ValueError, "factor must be a positive integer, got 0"),
     (lambda: Squeeze(2.0), TypeError, "factor must be a positive integer, got 2.0"),
+    (lambda: Squeeze((2, 0)), ValueError, r"factor\[1\] must be a positive integer, got 0"),
+    (lambda: Squeeze((2, 2, 2))(torch.zeros(2, 4, 6, 6)), ValueError, r"factor must be one number, or one for each of 2 axes, got \(2, 2, 2\)"),
+    (lambda: Squeeze()(torch.zeros(2, 4)), ValueError, r"inputs must be \(B, c, t\), .* got \(2, 4\)"),
+    (lambda: Squeeze((2, 3))(torch.zeros(2, 4, 4, 4)), ValueError, r"h and w divisible by \(2, 3\), got"),
+    (lambda: HaarSqueeze(3), ValueError, "factor must be 2, or 1 or 2 for each axis, got 3"),
+    (lambda: VariationalDequantize((3,)), ValueError, r"shape must have even sizes, at least one, got \(3,\)"),
+    (lambda: VariationalDequantize((3, 4, 5)), ValueError, r"shape must have even height and width, got \(3, 4, 5\)"),
     (lambda: UniformDequantize(0), ValueError, "bits must be a positive integer, got 0"),
     (lambda: UniformDequantize(9), ValueError, "bits must be between 1 and 8, got 9"),
     (lambda: UniformDequantize(5.0), TypeError, "bits must be a positive integer, got 5.0"),
@@ -135,9 +172,9 @@ BAD = [
     (lambda: Squeeze().inverse(torch.zeros(2, 3, 6, 6)), ValueError, "c divisible by 4, got"),
     (lambda: Multiscale([Squeeze()], [(12, 3, 3)]).inverse(torch.zeros(2, 99)), ValueError, r"latents of shape \(B, 108\)"),
     (lambda: UniformDequantize()(torch.zeros(2, 3, 8, 8)), TypeError, "images must be a uint8 tensor .* got torch.float32"),
-    (lambda: UniformDequantize()(IMAGES[0]), ValueError, "images must have shape"),
+    (lambda: UniformDequantize()(IMAGES[0, 0, 0]), ValueError, "images must have shape"),
     (lambda: UniformDequantize().inverse(IMAGES), TypeError, "inputs must be a floating point tensor"),
-    (lambda: ConvNet(2, 4, 2, context_features=3)(torch.zeros(1, 2, 4, 4)), ValueError, "context must be given, with 3"),
+    (lambda: ConvNet(2, 2, 3, hidden_channels=4)(torch.zeros(1, 2, 4, 4)), ValueError, "context must be given, with 3"),
     # flows
     (lambda: FLOW((3, 9, 8)), ValueError, r"divisible by 2\^levels = 2, got 9 x 8"),
     (lambda: FLOW((3, 8, 8), levels=4), ValueError, r"divisible by 2\^levels = 16"),
@@ -216,7 +253,6 @@ BAD = [
     (lambda: AffineCoupling(SHAPE, 8, context_features=3)(torch.zeros(2, *SHAPE), torch.zeros(2, 3, 6)), ValueError, r"context must have shape \(B, 3\) or \(B, 3, h, w\), got"),
     (lambda: AdditiveCoupling(SHAPE, 0), ValueError, r"hidden_channels must be a positive integer, got 0"),
     (lambda: AdditiveCoupling(SHAPE, 4).inverse(torch.zeros(2, 4, 6)), ValueError, r"inputs must have shape \(B, 4, h, w\), got \(2, 4, 6\);"),
-    (lambda: VariationalDequantize((3, 8), 8), ValueError, r"shape must be \(channels, height, width\), got \(3, 8\)"),
     (lambda: VariationalDequantize((3, 8, 8), 9), ValueError, r"bits must be between 1 and 8, got 9"),
     (lambda: VariationalDequantize((3, 8, 8), steps=0), ValueError, r"steps must be a positive integer, got 0"),
     (lambda: VariationalDequantize((3, 8, 8), hidden_channels=0), ValueError, r"hidden_channels must be a positive integer, got 0"),
@@ -226,8 +262,8 @@ BAD = [
     (lambda: VariationalDequantize((3, 7, 8)), ValueError, r"shape must have even height and width, got \(3, 7,"),
     (lambda: Chain([Squeeze, Squeeze]), TypeError, r"transforms must be nflows Transforms in a sequence,"),
     (lambda: Chain(Squeeze()), TypeError, r"transforms must be nflows Transforms in a sequence,"),
-    (lambda: Multiscale([Squeeze()], ["abc"]), TypeError, r"shapes\[0\] must be a sequence \(channels, height,"),
-    (lambda: Multiscale(Squeeze(), [SHAPE]), TypeError, r"levels and shapes must be sequences, got Squeeze\(\)"),
+    (lambda: Multiscale([Squeeze()], ["abc"]), TypeError, r"shapes\[0\] must be a sequence, such as \(channels, height,"),
+    (lambda: Multiscale(Squeeze(), [SHAPE]), TypeError, r"levels and shapes must be sequences, got Squeeze\(factor=2\)"),
     (lambda: ActNorm(4)(torch.zeros(2, 3, 6, 6)), ValueError, r"inputs must have shape \(B, 4\) or \(B, 4, \.\.\.\), got \(2, 3, 6,"),
     (lambda: ActNorm(4)(IMAGES), TypeError, r"inputs must be a floating point tensor, got"),
     (lambda: ActNorm(4, min_std=float("nan")), ValueError, r"min_std must be positive, got nan"),
@@ -235,7 +271,7 @@ BAD = [
     (lambda: initialize(ActNorm(4), torch.zeros(0, 4, 6, 6)), ValueError, r"inputs must hold at least one value, got shape \(0,"),
     (lambda: initialize(Squeeze(), torch.zeros(2, 3, 5, 5)), ValueError, r"inputs must be \(B, c, h, w\) with h and w divisible"),
     (lambda: Squeeze(True), TypeError, r"factor must be a positive integer, got True"),
-    (lambda: Squeeze()(torch.zeros(2, 3, 6)), ValueError, r"inputs must be \(B, c, h, w\) with h and w divisible"),
+    (lambda: Squeeze()(torch.zeros(2, 3, 5)), ValueError, r"inputs must be \(B, c, t\) with t divisible by 2, got \(2, 3, 5\)"),
     (lambda: Squeeze()([1]), TypeError, r"inputs must be a tensor \(B, c, h, w\), got list"),
     (lambda: LowRankChain([]), TypeError, r"updates must be LowRankTransforms, at least one, got \[\]"),
     (lambda: LowRankChain([ActNorm(4)]), TypeError, r"updates must be LowRankTransforms, at least one, got \[ActNorm"),
@@ -249,7 +285,7 @@ BAD = [
     (lambda: LowRankTransform(SHAPE, (0,), 2)(torch.zeros(2, 4, 6, 7)), ValueError, r"inputs must have shape \(B, 4, 6, 6\), got \(2, 4, 6,"),
     (lambda: LowRankTransform("9", 0, 2), TypeError, r"shape must be a sequence of positive integers, or one of them, got '9'"),
     (lambda: WoodburyTransform(SHAPE, None), TypeError, r"ranks must be a sequence \(dc, ds\), got None"),
-    (lambda: MEWoodburyTransform(SHAPE, (1, 1, 1), init=("paper", "paper")), ValueError, r"init must be one start or one for each of \(dc, dh,"),
+    (lambda: MEWoodburyTransform(SHAPE, (1, 1, 1), init=("paper",)), ValueError, r"init must be one start or one for each of \(dc, dh,"),
     (lambda: MEWoodburyTransform(SHAPE, (1, 1, 1), init="identity"), ValueError, r"init must be one of cancelling, cancelling-unit,"),
     (lambda: InvertibleConv1x1((0, 6, 6)), ValueError, r"shape\[0\] must be a positive integer, got 0"),
     (lambda: InvertibleConv1x1(SHAPE)(torch.zeros(2, *SHAPE).half()), TypeError, r"inputs must have the layer's dtype torch\.float32,"),
@@ -376,7 +412,7 @@ BAD = [
     (lambda: load_npz("no/such.npz"), FileNotFoundError, r"\[Errno 2\] No such file or directory: 'no/such\.npz'"),
     (lambda: load_flow("no/such/run"), FileNotFoundError, r"no/such/run is neither a checkpoint nor a run's"),
     (lambda: NormflowsAdapter(3), TypeError, r"transform must be an nflows Transform, got int"),
-    (lambda: NormflowsAdapter(Squeeze), TypeError, r"transform must be an nflows Transform, got type"),
+    (lambda: NormflowsAdapter(Chain), TypeError, r"transform must be an nflows Transform, got type"),
     (lambda: NflowsAdapter(Squeeze()), TypeError, r"flow must be a normflows Flow, got Squeeze"),
     (lambda: WoodburyGlowBlock((1, 4, 4), 8), ValueError, r"shape must have at least 2 channels to split, got"),
     (lambda: WoodburyGlowBlock((4, 4, 4), 0), ValueError, r"hidden_channels must be a positive integer, got 0"),

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nflows_woodbury
 from nflows_woodbury.checks import check_positive_int
@@ -49,8 +49,8 @@ __all__ = [
 #: mixings one after the other, as in ``"emerging+woodbury"``, of which :data:`IDENTITY` says how the later ones start
 MIXINGS: dict[str, Callable[[int, int], Part]] = Joined(
     {
-        "woodbury": lambda dc, ds: partial(nflows_woodbury.WoodburyTransform, ranks=(dc, ds)),
-        "me-woodbury": lambda dc, ds: partial(nflows_woodbury.MEWoodburyTransform, ranks=(dc, ds, ds)),
+        "woodbury": lambda dc, ds: partial(_by_axes, "WoodburyTransform", dc, [ds]),
+        "me-woodbury": lambda dc, ds: partial(_by_axes, "MEWoodburyTransform", dc, [ds, ds, ds]),
         "conv1x1": lambda dc, ds: nflows_woodbury.InvertibleConv1x1,
         "conv1x1-plu": lambda dc, ds: partial(nflows_woodbury.InvertibleConv1x1, parametrization="plu"),
         "conv1x1-qr": lambda dc, ds: partial(nflows_woodbury.InvertibleConv1x1, parametrization="qr"),
@@ -99,6 +99,13 @@ def has_ranks(names: str) -> bool:
     (True, False)
     """
     return any(name in LOW_RANK for name in names.split("+"))
+
+
+def _by_axes(name: str, dc: int, others: list[int], shape: Shape, **settings: Any) -> Transform:
+    """A low-rank mixing with the rank ``dc`` along the channels, and others as far as there are axes."""
+    ranks = (dc, *others[: len(shape) - 1])
+    layer: Transform = getattr(nflows_woodbury, name)(shape, ranks=ranks, **settings)
+    return layer
 
 
 def _after_1x1(layer: Part) -> Part:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nflows_woodbury.checks import check_layer_dtype
 
-__all__ = ["at_least_float32", "full_precision", "in_layer_dtype", "sum_pixels"]
+__all__ = ["at_least_float32", "full_precision", "in_layer_dtype", "parameter_dtype", "sum_pixels"]
 
 
 def full_precision(inputs: Tensor) -> AbstractContextManager[object]:
@@ -28,8 +28,21 @@ def full_precision(inputs: Tensor) -> AbstractContextManager[object]:
     return torch.autocast(device, enabled=False)
 
 
-def in_layer_dtype(inputs: Tensor, dtype: torch.dtype) -> Tensor:
-    """``inputs`` in the dtype of a layer's parameters, which they must have; TypeError else.
+def parameter_dtype(module: nn.Module) -> torch.dtype | None:
+    """The dtype of a module's first parameter, or None for a module without parameters.
+
+    >>> parameter_dtype(nn.Linear(2, 3)), parameter_dtype(nn.ReLU())
+    (torch.float32, None)
+    """
+    parameter: Tensor | None = next(module.parameters(), None)
+    if parameter is None:  # in a replica of torch.nn.DataParallel they are plain attributes
+        attributes = (value for part in module.modules() for value in vars(part).values())
+        parameter = next((value for value in attributes if isinstance(value, Tensor)), None)
+    return None if parameter is None else parameter.dtype
+
+
+def in_layer_dtype(inputs: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """``inputs`` in the dtype of a layer's parameters, which they must have; TypeError else. None is theirs.
 
     Under autocast they may be of half precision, as layers of nflows return them: those are cast up. Parameters of half
     precision are refused.
@@ -39,6 +52,7 @@ def in_layer_dtype(inputs: Tensor, dtype: torch.dtype) -> Tensor:
     ...     in_layer_dtype(torch.ones(2, dtype=torch.bfloat16), torch.float32).dtype
     torch.float32
     """
+    dtype = inputs.dtype if dtype is None else dtype
     if inputs.dtype.itemsize < 4 and _is_autocast(inputs.device.type):
         inputs = inputs.to(dtype)
     check_layer_dtype(inputs, dtype)

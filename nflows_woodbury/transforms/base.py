@@ -13,7 +13,7 @@ from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_h
 
 from nflows_woodbury.linalg.factors import Factor, Matrices, Prepared, prepare, weighted_sum
 from nflows_woodbury.linalg.modes import is_plain
-from nflows_woodbury.linalg.precision import at_least_float32, full_precision, in_layer_dtype
+from nflows_woodbury.linalg.precision import at_least_float32, full_precision, in_layer_dtype, parameter_dtype
 
 __all__ = [
     "FactoredTransform",
@@ -112,11 +112,8 @@ class LinearTransform(Transform, ABC):
     def checked(self, inputs: Tensor) -> Tensor:
         """The inputs that the layer takes, in the dtype of its parameters if it has any."""
         self.check_inputs(inputs)
-        parameter = next(self.parameters(), None)
-        if parameter is None:  # in a replica of torch.nn.DataParallel they are plain attributes
-            attributes = (value for module in self.modules() for value in vars(module).values())
-            parameter = next((value for value in attributes if isinstance(value, Tensor)), None)
-        return inputs if parameter is None else in_layer_dtype(inputs, parameter.dtype)
+        dtype = parameter_dtype(self)
+        return inputs if dtype is None else in_layer_dtype(inputs, dtype)
 
 
 class FactoredTransform(LinearTransform):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nflows_woodbury.checks import check_axes, check_image_inputs, check_image_shape, check_sizes
+from nflows_woodbury.checks import check_axes, check_image_inputs, check_shape, check_sizes
 from nflows_woodbury.linalg import butterfly, small
 from nflows_woodbury.linalg.starts import start_matrices
 from nflows_woodbury.transforms.base import LinearTransform
@@ -111,7 +111,8 @@ class ButterflyTransform(Chain):
 
     Args:
         shape: ``(c, h, w)``.
-        groups: the axes of each, in order; ``((0,), (1,), (2,))`` for channels, rows and columns.
+        groups: the axes of each, in order; ``((0,), (1,), (2,))`` for channels, rows and columns, None for channels and
+            pixels, ``((0,), (1, 2))``.
         init: start of the first group, ``"rotation"`` or ``"identity"``; the others start as the identity.
 
     Shapes:
@@ -130,10 +131,11 @@ class ButterflyTransform(Chain):
     """
 
     def __init__(
-        self, shape: Sequence[int], groups: Iterable[Sequence[int]] = ((0,), (1, 2)), init: str = "rotation"
+        self, shape: Sequence[int], groups: Iterable[Sequence[int]] | None = None, init: str = "rotation"
     ) -> None:
-        shape = check_image_shape(shape)
-        each = list(groups)
+        shape = check_shape(shape)
+        pixels = tuple(range(1, len(shape)))
+        each = [axes for axes in ((0,), pixels) if axes] if groups is None else list(groups)
         if not each:
             raise ValueError("groups must name at least one group of axes, got none")
         starts = [init, *["identity"] * (len(each) - 1)]

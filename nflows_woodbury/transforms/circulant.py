@@ -8,8 +8,9 @@ from math import pi
 import torch
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import check_channel_inputs, check_image_shape, check_one_of, check_positive_int
+from nflows_woodbury.checks import check_channel_inputs, check_one_of, check_positive_int, check_shape
 from nflows_woodbury.linalg import circulant, small
+from nflows_woodbury.linalg.grids import columns, num_pixels
 from nflows_woodbury.transforms.base import LinearTransform
 
 __all__ = ["CirculantDiagonal"]
@@ -62,7 +63,9 @@ class CirculantDiagonal(LinearTransform):
 
     def __init__(self, shape: Sequence[int], num_circulants: int = 1, init: str = "rotation") -> None:
         super().__init__()
-        self.num_channels = c = check_image_shape(shape)[0]
+        shape = check_shape(shape)
+        c = self.num_channels = shape[0]
+        self.num_axes = len(shape) - 1
         self.num_circulants = k = check_positive_int("num_circulants", num_circulants)
         signs, phases = STARTS[check_one_of("init", init, STARTS)]
         self.register_buffer("diagonal_sign", signs(k + 1, c))
@@ -77,7 +80,7 @@ class CirculantDiagonal(LinearTransform):
 
     def check_inputs(self, inputs: Tensor) -> None:
         """Refuse inputs with other channels."""
-        check_channel_inputs(inputs, self.num_channels)
+        check_channel_inputs(inputs, self.num_channels, self.num_axes)
 
     def map_forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """The factors, the last one first."""
@@ -96,18 +99,18 @@ class CirculantDiagonal(LinearTransform):
     def _logabsdet(self, inputs: Tensor) -> Tensor:
         counts = circulant.frequencies(self.num_channels).to(self.log_modulus.device)
         total = small.wide(self.log_scale).sum() + (small.wide(self.log_modulus) * counts).sum()
-        return inputs.shape[2] * inputs.shape[3] * total
+        return num_pixels(inputs) * total
 
 
 def _apply(diagonals: Tensor, spectra: Tensor, inputs: Tensor) -> Tensor:
     """In the Fourier domain, or as a product with the matrix."""
-    c, columns = diagonals.shape[1], inputs.flatten(2)
+    c, vectors = diagonals.shape[1], columns(inputs)
     if c >= FOURIER_CHANNELS:
         spectra = torch.complex(spectra.real.to(inputs.dtype), spectra.imag.to(inputs.dtype))
-        return circulant.multiply(diagonals.to(inputs.dtype), spectra, columns).view(inputs.shape)
+        return circulant.multiply(diagonals.to(inputs.dtype), spectra, vectors).view(inputs.shape)
     identity = torch.eye(c, dtype=diagonals.dtype, device=inputs.device)
     matrix = circulant.multiply(diagonals, spectra, identity).to(inputs.dtype)
-    return torch.bmm(matrix.expand(inputs.shape[0], -1, -1), columns).view(inputs.shape)
+    return torch.bmm(matrix.expand(inputs.shape[0], -1, -1), vectors).view(inputs.shape)
 
 
 def _random_signs(*size: int) -> Tensor:

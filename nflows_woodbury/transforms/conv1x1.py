@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import check_channel_inputs, check_image_shape, check_one_of
+from nflows_woodbury.checks import check_channel_inputs, check_one_of, check_shape
 from nflows_woodbury.linalg import small
 from nflows_woodbury.linalg.factors import DENSE, Factor, Kind, Matrices, prepare
+from nflows_woodbury.linalg.grids import columns, num_pixels
 from nflows_woodbury.linalg.householder import reflections
 from nflows_woodbury.linalg.starts import start_matrices
 from nflows_woodbury.transforms.base import FactoredTransform
@@ -36,12 +37,13 @@ class InvertibleConv1x1(FactoredTransform):
     image. The product is a matrix product, not ``conv2d``, which would round to TF32 on recent GPUs by default.
 
     Args:
-        shape: ``(c, h, w)``; only ``c`` matters, any ``h`` and ``w`` are accepted when called.
+        shape: ``(c, h, w)``; only ``c`` matters, any ``h`` and ``w`` are accepted when called. Also ``(c,)``,
+            ``(c, t)`` or ``(c, d, h, w)``: one matrix for vectors, or for each place of a sequence or volume.
         parametrization: ``"dense"``, ``"plu"``, ``"qr"`` or ``"exp"``.
         init: ``"rotation"`` or ``"identity"``.
 
     Shapes:
-        inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``.
+        inputs and outputs ``(B, c, h, w)``, or as in ``shape``; ``logabsdet`` ``(B,)``.
 
     Raises:
         ValueError, TypeError: for a bad shape, an unknown parametrization or start, or inputs with other channels.
@@ -58,13 +60,14 @@ class InvertibleConv1x1(FactoredTransform):
 
     def __init__(self, shape: Sequence[int], parametrization: str = "dense", init: str = "rotation") -> None:
         super().__init__()
-        self.num_channels = check_image_shape(shape)[0]
+        shape = check_shape(shape)
+        self.num_channels, self.num_axes = shape[0], len(shape) - 1
         check_one_of("parametrization", parametrization, PARAMETRIZATIONS)
         self.matrix: Any = PARAMETRIZATIONS[parametrization](start_matrices(init, self.num_channels))
 
     def check_inputs(self, inputs: Tensor) -> None:
         """Refuse inputs with other channels."""
-        check_channel_inputs(inputs, self.num_channels)
+        check_channel_inputs(inputs, self.num_channels, self.num_axes)
 
     def factors(self) -> list[Factor]:
         """The matrix."""
@@ -72,13 +75,13 @@ class InvertibleConv1x1(FactoredTransform):
 
     def multiplicities(self, inputs: Tensor) -> list[int]:
         """The number of pixels."""
-        return [inputs.shape[2] * inputs.shape[3]]
+        return [num_pixels(inputs)]
 
     def map_by(self, inputs: Tensor, *matrices: Matrices) -> Tensor:
         """``W x`` at every pixel, and ``W^-1 x`` for the inverse."""
         [(weight,)] = matrices
         # matmul by a weight that learns would transpose the images, and copy them
-        return torch.bmm(weight.expand(inputs.shape[0], -1, -1), inputs.flatten(2)).view(inputs.shape)
+        return torch.bmm(weight.expand(inputs.shape[0], -1, -1), columns(inputs)).view(inputs.shape)
 
     def solved_matrices(self, inputs: Tensor) -> Tensor:
         """The matrix, ``(c, c)``."""

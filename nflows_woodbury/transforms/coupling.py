@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from nflows.transforms.base import Transform
-from torch import Tensor
+from torch import Tensor, nn
 
-from nflows_woodbury.checks import check_channel_inputs, check_image_shape
-from nflows_woodbury.linalg.precision import in_layer_dtype, sum_pixels
-from nflows_woodbury.transforms.nets import ConvNet, channel_halves
+from nflows_woodbury.checks import check_channel_inputs, check_positive_number, check_shape
+from nflows_woodbury.linalg.precision import in_layer_dtype, parameter_dtype, sum_pixels
+from nflows_woodbury.transforms.nets import ConvNet, Net, channel_halves
 
 __all__ = ["AdditiveCoupling", "AffineCoupling", "Coupling", "shift_and_log_scale"]
 
@@ -30,17 +31,21 @@ class Coupling(Transform, ABC):
 
     Args:
         shape: ``(c, h, w)`` with at least 2 channels; the first ``c - c // 2`` condition, the others are transformed.
-            Any ``h`` and ``w`` are accepted when called.
-        hidden_channels: of the conditioner, :class:`nflows_woodbury.transforms.nets.ConvNet`.
+            Any ``h`` and ``w`` are accepted when called. Also ``(c,)``, ``(c, t)`` or ``(c, d, h, w)``.
+        hidden_channels: short for ``net=partial(ConvNet, hidden_channels=hidden_channels, num_axes=...)``, the paper's
+            conditioner :class:`nflows_woodbury.transforms.nets.ConvNet` for the axes of ``shape``.
+        net: a constructor ``(in_channels, out_channels, context_features) -> Module`` of the conditioner, in the place
+            of ``hidden_channels``. The module is called with the inputs ``(B, in_channels, h, w)`` and the context or
+            None, and returns ``(B, out_channels, h, w)``. It alone may run in reduced precision, under autocast.
         context_features: features of the context that the conditioner takes, or None to ignore context. A context
             ``(B, F)`` acts on all pixels alike, ``(B, F, h, w)`` pixel by pixel.
 
     Shapes:
-        inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``.
+        inputs and outputs ``(B, c, h, w)``, or as in ``shape``; ``logabsdet`` ``(B,)``.
 
     Raises:
         ValueError, TypeError: for one channel, a bad count, inputs with other channels or of another dtype, a missing
-            or wrong context.
+            or wrong context, both or neither of ``hidden_channels`` and ``net``, or a net that returns another shape.
 
     >>> class Scale(Coupling):
     ...     num_parameters = 1
@@ -56,11 +61,22 @@ class Coupling(Transform, ABC):
 
     num_parameters: int
 
-    def __init__(self, shape: Sequence[int], hidden_channels: int, *, context_features: int | None = None) -> None:
+    def __init__(
+        self,
+        shape: Sequence[int],
+        hidden_channels: int | None = None,
+        *,
+        net: Net | None = None,
+        context_features: int | None = None,
+    ) -> None:
         super().__init__()
-        self.num_channels = check_image_shape(shape)[0]
+        shape = check_shape(shape)
+        self.num_channels, self.num_axes = shape[0], len(shape) - 1
         self.halves = channel_halves(self.num_channels)
-        self.net = ConvNet(self.halves[0], hidden_channels, self.num_parameters * self.halves[1], context_features)
+        outputs = self.num_parameters * self.halves[1]
+        self.net = _conditioner(net, hidden_channels, self.num_axes)(self.halves[0], outputs, context_features)
+        if not isinstance(self.net, nn.Module):
+            raise TypeError(f"net must return a torch.nn.Module, got {self.net!r}")
 
     @abstractmethod
     def map_values(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,23 +122,38 @@ class Coupling(Transform, ABC):
         return (fixed, values), (torch.cat([fixed, mapped], 1), sum_pixels(logabsdet))
 
     def _split(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        check_channel_inputs(inputs, self.num_channels)
-        fixed, values = in_layer_dtype(inputs, self.net.first.weight.dtype).split(self.halves, 1)
+        check_channel_inputs(inputs, self.num_channels, self.num_axes)
+        fixed, values = in_layer_dtype(inputs, parameter_dtype(self.net)).split(self.halves, 1)
         return fixed, values
 
     def _condition(self, fixed: Tensor, context: Tensor | None) -> Tensor:
-        return self.net(fixed, context).unflatten(1, (self.num_parameters, self.halves[1]))
+        parameters = self.net(fixed, context)
+        self._check_parameters(parameters, fixed)
+        return parameters.to(fixed.dtype).unflatten(1, (self.num_parameters, self.halves[1]))
+
+    def _check_parameters(self, parameters: object, fixed: Tensor) -> None:
+        """ValueError for a net that returns anything but the parameters' shape."""
+        channels = self.num_parameters * self.halves[1]
+        if not isinstance(parameters, Tensor) or parameters.shape != (fixed.shape[0], channels, *fixed.shape[2:]):
+            got = tuple(parameters.shape) if isinstance(parameters, Tensor) else type(parameters).__name__
+            raise ValueError(
+                f"net must return shape {(fixed.shape[0], channels, *fixed.shape[2:])} for inputs of shape "
+                f"{tuple(fixed.shape)}, got {got} from {type(self.net).__name__}"
+            )
 
 
 class AffineCoupling(Coupling):
-    r"""Affine coupling, :math:`y_2 = e^a \odot (x_2 + t)` with ``(t, r) = net(x1)`` and :math:`a = 4 \tanh(r / 4)`.
+    r"""Affine coupling, :math:`y_2 = e^a \odot (x_2 + t)` with ``(t, r) = net(x1)`` and :math:`a = m \tanh(r / m)`.
 
-    The log-scale is bounded by 4, so no single layer can lose more than two digits, and starts at 0: with its
-    zero-initialised net the layer starts as the identity. :math:`\log|\det J| = \sum a`. (Glow's
-    :math:`\sigma(r + 2)` moves the scale eight times slower at the start; in short runs on CIFAR-10 it
+    The log-scale is bounded by ``m = max_log_scale``, 4 by default, so no single layer can lose more than two digits,
+    and starts at 0: with its zero-initialised net the layer starts as the identity. :math:`\log|\det J| = \sum a`.
+    (Glow's :math:`\sigma(r + 2)` moves the scale eight times slower at the start; in short runs on CIFAR-10 it
     ended 0.1 bits/dim higher.)
 
-    Args, shapes and errors as in :class:`Coupling`; inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``.
+    Args:
+        shape, hidden_channels, net, context_features: as in :class:`Coupling`, with its shapes and errors.
+        max_log_scale: ``m``, above 0. What is sampled far out is stretched by up to :math:`e^m` in each layer; a
+            smaller one keeps the samples of deep flows on heavy-tailed data in bounds.
 
     Reference: Dinh, Sohl-Dickstein and Bengio, Real NVP, ICLR 2017; Kingma and Dhariwal, Glow, NeurIPS 2018,
     section 3.3 and its code.
@@ -135,14 +166,26 @@ class AffineCoupling(Coupling):
 
     num_parameters = 2
 
+    def __init__(
+        self,
+        shape: Sequence[int],
+        hidden_channels: int | None = None,
+        *,
+        net: Net | None = None,
+        context_features: int | None = None,
+        max_log_scale: float = MAX_LOG_SCALE,
+    ) -> None:
+        super().__init__(shape, hidden_channels, net=net, context_features=context_features)
+        self.max_log_scale = check_positive_number("max_log_scale", max_log_scale)
+
     def map_values(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """``e^a (x + t)``."""
-        shift, log_scale = shift_and_log_scale(parameters)
+        shift, log_scale = shift_and_log_scale(parameters, self.max_log_scale)
         return (values + shift) * log_scale.exp(), log_scale
 
     def unmap_values(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """``e^-a y - t``."""
-        shift, log_scale = shift_and_log_scale(parameters)
+        shift, log_scale = shift_and_log_scale(parameters, self.max_log_scale)
         return values * (-log_scale).exp() - shift, -log_scale
 
 
@@ -169,7 +212,7 @@ class AdditiveCoupling(Coupling):
         return values - parameters.squeeze(1), torch.zeros_like(values)
 
 
-def shift_and_log_scale(parameters: Tensor) -> tuple[Tensor, Tensor]:
+def shift_and_log_scale(parameters: Tensor, bound: float = MAX_LOG_SCALE) -> tuple[Tensor, Tensor]:
     """The two parameters of an affine map, (B, 2, ...), as its shift and its log-scale within the bound.
 
     >>> import torch
@@ -178,4 +221,16 @@ def shift_and_log_scale(parameters: Tensor) -> tuple[Tensor, Tensor]:
     (tensor([[100., 100., 100.]]), tensor([[4., 4., 4.]]))
     """
     shift, raw = parameters.unbind(1)
-    return shift, MAX_LOG_SCALE * (raw / MAX_LOG_SCALE).tanh()
+    return shift, bound * (raw / bound).tanh()
+
+
+def _conditioner(net: Net | None, hidden_channels: int | None, num_axes: int) -> Net:
+    """The constructor of the net, from the one of both arguments that is given."""
+    if net is not None and not callable(net):
+        raise TypeError(f"net must be a constructor (in_channels, out_channels, context_features), got {net!r}")
+    if net is not None and hidden_channels is None:
+        return net
+    if net is None and hidden_channels is not None:
+        return partial(ConvNet, hidden_channels=hidden_channels, num_axes=num_axes)
+    given = "neither" if net is None else "both"
+    raise TypeError(f"hidden_channels must be given, or net in its place; got {given}")

@@ -9,7 +9,7 @@ import torch
 from nflows.transforms.base import Transform
 from torch import Tensor
 
-from nflows_woodbury.checks import check_channel_inputs, check_layer_dtype, check_positive_int, check_uint8_images
+from nflows_woodbury.checks import check_channels, check_layer_dtype, check_positive_int, check_uint8
 from nflows_woodbury.linalg.modes import is_plain
 
 __all__ = ["UniformDequantize", "check_finite"]
@@ -33,11 +33,12 @@ class UniformDequantize(Transform):
         bits: bits kept, 1 to 8.
 
     Shapes:
-        inputs uint8 ``(B, c, h, w)``; outputs floating ``(B, c, h, w)``; ``logabsdet`` ``(B,)``.
+        inputs uint8 ``(B, c, h, w)``; outputs floating ``(B, c, h, w)``; ``logabsdet`` ``(B,)``. Also ``(B, c)``,
+        ``(B, c, t)`` and ``(B, c, d, h, w)``.
 
     Raises:
         TypeError: for images that are not uint8.
-        ValueError: for images that are not 4-dimensional, or bits outside 1 to 8.
+        ValueError: for images of another number of axes, or bits outside 1 to 8.
         FloatingPointError: from ``inverse``, for images that are not finite, on the CPU outside compiled code.
             Elsewhere a check would stall the device.
 
@@ -67,7 +68,7 @@ class UniformDequantize(Transform):
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Floats to uint8 images by floor; values outside [-1/2, 1/2) go to the nearest bin."""
-        check_channel_inputs(inputs, inputs.shape[1])
+        check_channels(inputs)
         levels = 2**self.bits
         logabsdet = torch.where(inputs.flatten(1).isfinite().all(1), -self._logabsdet(inputs), float("nan"))
         if inputs.device.type == "cpu":
@@ -93,7 +94,7 @@ class UniformDequantize(Transform):
 
     def _add(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Put ``noise`` in [0, 1] on the bins; rounding never carries a value into the next bin."""
-        check_uint8_images(images)
+        check_uint8(images)
         levels = 2**self.bits
         lower = (images >> (8 - self.bits)).to(noise.dtype) / levels - 0.5  # exact
         last = torch.nextafter(lower + 1 / levels, lower)

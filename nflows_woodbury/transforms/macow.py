@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nflows_woodbury.checks import check_channel_inputs, check_image_shape, check_one_of, check_positive_int
+from nflows_woodbury.checks import (
+    check_channel_inputs,
+    check_image_shape,
+    check_one_of,
+    check_positive_int,
+    check_positive_number,
+)
 from nflows_woodbury.linalg.precision import in_layer_dtype, sum_pixels
 from nflows_woodbury.linalg.triangular_conv import correlate
 from nflows_woodbury.transforms.actnorm import ActNorm
 from nflows_woodbury.transforms.chain import Chain
-from nflows_woodbury.transforms.coupling import shift_and_log_scale
+from nflows_woodbury.transforms.coupling import MAX_LOG_SCALE, shift_and_log_scale
 from nflows_woodbury.transforms.nets import add_context, check_context, context_projection
 
 __all__ = ["MaCowUnit", "MaskedConvCoupling"]
@@ -46,6 +53,7 @@ class MaskedConvCoupling(Transform):
         direction: where the conditioner looks: ``"up"``, ``"down"``, ``"left"`` or ``"right"``.
         context_features: features of the context that the conditioner takes, or None to ignore context. A context
             ``(B, F)`` acts on all pixels alike, ``(B, F, h, w)`` pixel by pixel.
+        max_log_scale: bound of the log-scale, as of :class:`AffineCoupling`.
 
     Shapes:
         inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``.
@@ -71,10 +79,12 @@ class MaskedConvCoupling(Transform):
         direction: str = "up",
         *,
         context_features: int | None = None,
+        max_log_scale: float = MAX_LOG_SCALE,
     ) -> None:
         super().__init__()
         self.num_channels = check_image_shape(shape)[0]
         self.kernel_size = _kernel_size(kernel_size)
+        self.max_log_scale = check_positive_number("max_log_scale", max_log_scale)
         self.direction = check_one_of("direction", direction, DIRECTIONS)
         hidden_channels = check_positive_int("hidden_channels", hidden_channels)
         self.first = nn.Conv2d(self.num_channels, hidden_channels, self.kernel_size)
@@ -113,7 +123,7 @@ class MaskedConvCoupling(Transform):
     def _checked(self, inputs: Tensor, context: Tensor | None) -> Tensor:
         check_channel_inputs(inputs, self.num_channels)
         if self.context is not None:
-            check_context(context, self.context.in_channels, inputs)
+            check_context(context, self.context.weight.shape[1], inputs)
         return in_layer_dtype(inputs, self.first.weight.dtype)
 
     @property
@@ -125,7 +135,8 @@ class MaskedConvCoupling(Transform):
         hidden = F.elu(add_context(_convolve(self.first, earlier), self.context, context))
         parameters = _convolve(self.last, hidden).to(earlier.dtype)
         batch, _, height, width = parameters.shape
-        return shift_and_log_scale(parameters.view(batch, 2, self.num_channels, height, width))
+        parameters = parameters.view(batch, 2, self.num_channels, height, width)
+        return shift_and_log_scale(parameters, self.max_log_scale)
 
 
 class MaCowUnit(Chain):
@@ -141,6 +152,7 @@ class MaCowUnit(Chain):
         hidden_channels: of each conditioner; the paper on Woodbury transformations takes 384 at 32 x 32 pixels.
         kernel_size: ``(kh, kw)``, rows that each conditioner looks back and columns that it sees of each, ``kw`` odd.
         context_features: features of the context that the conditioners take, or None to ignore context.
+        max_log_scale: bound of the log-scale, as of :class:`AffineCoupling`.
 
     Shapes:
         inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``.
@@ -164,11 +176,12 @@ class MaCowUnit(Chain):
         kernel_size: Sequence[int] = (2, 3),
         *,
         context_features: int | None = None,
+        max_log_scale: float = MAX_LOG_SCALE,
     ) -> None:
         channels = check_image_shape(shape)[0]
+        settings: dict[str, Any] = {"context_features": context_features, "max_log_scale": max_log_scale}
         up, down, left, right = (
-            MaskedConvCoupling(shape, hidden_channels, kernel_size, direction, context_features=context_features)
-            for direction in DIRECTIONS
+            MaskedConvCoupling(shape, hidden_channels, kernel_size, direction, **settings) for direction in DIRECTIONS
         )
         super().__init__([ActNorm(channels), up, down, ActNorm(channels), left, right])
 

@@ -10,7 +10,7 @@ import torch
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import check_image_shape
+from nflows_woodbury.checks import check_shape
 from nflows_woodbury.transforms.nets import channel_halves
 
 __all__ = ["Multiscale"]
@@ -24,7 +24,8 @@ class Multiscale(Transform):
 
     Args:
         levels: transforms, the finest level first.
-        shapes: the output shape ``(c, h, w)`` of each level, before it is split.
+        shapes: the output shape of each level, before it is split: ``(c, h, w)``, ``(c,)``, ``(c, t)`` or
+            ``(c, d, h, w)``.
 
     Shapes:
         inputs: what the first level takes, such as ``(B, c, H, W)``; outputs: flat latents ``(B, D)``, those of the
@@ -52,8 +53,8 @@ class Multiscale(Transform):
         if not levels or len(levels) != len(shapes):
             raise ValueError(f"levels and shapes must pair up, at least one, got {len(levels)} and {len(shapes)}")
         self.levels: Any = nn.ModuleList(levels)
-        self.shapes = [check_image_shape(shape, f"shapes[{i}]") for i, shape in enumerate(shapes)]
-        self.latents = [(channel_halves(c)[1], h, w) for c, h, w in self.shapes[:-1]] + [self.shapes[-1]]
+        self.shapes = [check_shape(shape, f"shapes[{i}]") for i, shape in enumerate(shapes)]
+        self.latents = [(channel_halves(c)[1], *sizes) for c, *sizes in self.shapes[:-1]] + [self.shapes[-1]]
         self.num_features = sum(prod(shape) for shape in self.latents)
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -12,9 +12,10 @@ import torch
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import check_channel_inputs, check_image_inputs, check_image_shape
+from nflows_woodbury.checks import check_channel_inputs, check_image_inputs, check_shape
 from nflows_woodbury.linalg.precision import in_layer_dtype, sum_pixels
-from nflows_woodbury.transforms.nets import add_context, channel_halves, context_projection, zero_conv
+from nflows_woodbury.transforms.convolutions import zero_conv
+from nflows_woodbury.transforms.nets import add_context, channel_halves, context_projection
 
 __all__ = ["SplitPrior", "TopPrior"]
 
@@ -28,11 +29,12 @@ class SplitPrior(Transform):
     :math:`\log|\det J| = -\sum \log \sigma`. :class:`Multiscale` then takes the second half out.
 
     Args:
-        shape: ``(c, h, w)``, at least 2 channels; the first ``c - c // 2`` go on. Any ``h`` and ``w`` when called.
+        shape: ``(c, h, w)``, at least 2 channels; the first ``c - c // 2`` go on. Any ``h`` and ``w`` when called. Also
+            ``(c,)``, ``(c, t)`` or ``(c, d, h, w)``.
         context_features: features of the context that mean and scale also depend on, or None to ignore context.
 
     Shapes:
-        inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``.
+        inputs and outputs ``(B, c, h, w)``, or as in ``shape``; ``logabsdet`` ``(B,)``.
 
     Raises:
         ValueError, TypeError: for one channel, inputs with other channels or of another dtype, a missing or wrong
@@ -47,10 +49,11 @@ class SplitPrior(Transform):
 
     def __init__(self, shape: Sequence[int], *, context_features: int | None = None) -> None:
         super().__init__()
-        self.num_channels = check_image_shape(shape)[0]
+        shape = check_shape(shape)
+        self.num_channels, self.num_axes = shape[0], len(shape) - 1
         self.halves = channel_halves(self.num_channels)
-        self.conv = zero_conv(self.halves[0], 2 * self.halves[1])
-        self.context = context_projection(context_features, 2 * self.halves[1])
+        self.conv = zero_conv(self.halves[0], 2 * self.halves[1], self.num_axes)
+        self.context = context_projection(context_features, 2 * self.halves[1], self.num_axes)
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Subtract the mean of the second half and divide by its scale."""
@@ -65,7 +68,7 @@ class SplitPrior(Transform):
         return torch.cat([given, noise * log_scale.exp() + mean], 1), sum_pixels(log_scale)
 
     def _split(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        check_channel_inputs(inputs, self.num_channels)
+        check_channel_inputs(inputs, self.num_channels, self.num_axes)
         given, values = in_layer_dtype(inputs, self.conv.weight.dtype).split(self.halves, 1)
         return given, values
 
@@ -82,11 +85,11 @@ class TopPrior(Transform):
     of the context is added per channel. :math:`\log|\det J| = -\sum \log \sigma`.
 
     Args:
-        shape: ``(c, h, w)``.
+        shape: ``(c, h, w)``, ``(c,)``, ``(c, t)`` or ``(c, d, h, w)``.
         context_features: features of the context, or None to ignore context.
 
     Shapes:
-        inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``.
+        inputs and outputs ``(B, c, h, w)``, or as in ``shape``; ``logabsdet`` ``(B,)``.
 
     Raises:
         ValueError, TypeError: for inputs of another shape or dtype, a missing or wrong context.
@@ -100,10 +103,10 @@ class TopPrior(Transform):
 
     def __init__(self, shape: Sequence[int], *, context_features: int | None = None) -> None:
         super().__init__()
-        self.shape = check_image_shape(shape)
+        self.shape = check_shape(shape)
         self.mean = nn.Parameter(torch.zeros(self.shape))
         self.log_scale = nn.Parameter(torch.zeros(self.shape))
-        self.context = context_projection(context_features, 2 * self.shape[0])
+        self.context = context_projection(context_features, 2 * self.shape[0], len(self.shape) - 1)
 
     def forward(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Subtract the mean and divide by the scale."""
@@ -122,6 +125,6 @@ class TopPrior(Transform):
         return in_layer_dtype(inputs, self.mean.dtype)
 
     def _mean_and_log_scale(self, inputs: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        parameters = torch.cat([self.mean, self.log_scale]).expand(inputs.shape[0], -1, -1, -1)
+        parameters = torch.cat([self.mean, self.log_scale]).expand(inputs.shape[0], *[-1] * len(self.shape))
         mean, log_scale = add_context(parameters, self.context, context).to(inputs.dtype).chunk(2, 1)
         return mean, log_scale

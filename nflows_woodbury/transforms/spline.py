@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from nflows_woodbury.checks import check_positive_int
 from nflows_woodbury.transforms.coupling import Coupling
+from nflows_woodbury.transforms.nets import Net
 
 __all__ = ["SplineCoupling"]
 
@@ -45,15 +46,14 @@ class SplineCoupling(Coupling):
     cannot return. ``nflows-woodbury diagnose`` says how far the entries of a trained layer come back.
 
     Args:
-        shape: ``(c, h, w)`` with at least 2 channels, see :class:`Coupling`.
-        hidden_channels: of the conditioner.
+        shape, hidden_channels, net: as in :class:`Coupling`.
         num_bins: bins of each spline, at least 2; the Woodbury paper has 4.
         tail_bound: half the interval's length. After ActNorm entries have mean 0 and standard deviation 1, so the
             default leaves the outermost 0.3 % of a Gaussian alone; a wider interval has coarser bins where the data is.
         context_features: features of the context that the conditioner takes, or None to ignore context.
 
     Shapes:
-        inputs and outputs ``(B, c, h, w)``, any ``h`` and ``w``; ``logabsdet`` ``(B,)``.
+        inputs and outputs ``(B, c, h, w)``, any ``h`` and ``w``, or as in ``shape``; ``logabsdet`` ``(B,)``.
 
     Raises:
         ValueError, TypeError: for a bad shape, count or bound, or inputs with other channels.
@@ -70,10 +70,11 @@ class SplineCoupling(Coupling):
     def __init__(
         self,
         shape: Sequence[int],
-        hidden_channels: int,
+        hidden_channels: int | None = None,
         num_bins: int = 4,
         tail_bound: float = 3.0,
         *,
+        net: Net | None = None,
         context_features: int | None = None,
     ) -> None:
         if not 2 <= check_positive_int("num_bins", num_bins) < 1 / MIN_SIZE:
@@ -82,7 +83,7 @@ class SplineCoupling(Coupling):
             raise ValueError(f"tail_bound must be positive and finite, got {tail_bound}")
         self.num_bins, self.tail_bound = num_bins, float(tail_bound)
         self.num_parameters = 3 * num_bins - 1  # widths, heights and inner slopes; the frame reads it
-        super().__init__(shape, hidden_channels, context_features=context_features)
+        super().__init__(shape, hidden_channels, net=net, context_features=context_features)
 
     def extra_repr(self) -> str:
         """Show the arguments in ``print``."""

@@ -9,17 +9,18 @@ import torch
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import check_image_inputs, check_image_shape, check_positive_int, check_uint8_images
+from nflows_woodbury.checks import check_image_inputs, check_positive_int, check_shape, check_uint8_images
 from nflows_woodbury.linalg.precision import sum_pixels
 from nflows_woodbury.transforms.chain import Chain
 from nflows_woodbury.transforms.conv1x1 import InvertibleConv1x1
+from nflows_woodbury.transforms.convolutions import CONVOLUTIONS
 from nflows_woodbury.transforms.coupling import AffineCoupling
 from nflows_woodbury.transforms.dequantize import UniformDequantize
 from nflows_woodbury.transforms.squeeze import Squeeze
 
 __all__ = ["VariationalDequantize"]
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 
 MARGIN = 2.0**-20  # of a bin, at either end
 
@@ -49,7 +50,7 @@ class VariationalDequantize(UniformDequantize):
     Noise from torch's global generator and outputs in the module's dtype, as in :class:`UniformDequantize`.
 
     Args:
-        shape: ``(c, h, w)`` of the images, even ``h`` and ``w``.
+        shape: ``(c, h, w)`` of the images, even ``h`` and ``w``; also ``(c, t)`` or ``(c, d, h, w)``.
         bits: bits kept, 1 to 8.
         hidden_channels: of the couplings' nets and of the image's features.
         steps: mixing and coupling pairs in ``f``.
@@ -85,19 +86,21 @@ class VariationalDequantize(UniformDequantize):
         coupling: Callable[..., Transform] | None = None,
     ) -> None:
         super().__init__(bits)
-        channels, height, width = self.shape = check_image_shape(shape)
-        if height % 2 or width % 2:
-            raise ValueError(f"shape must have even height and width, got {self.shape}; crop or pad the images")
-        channels, height, width = squeezed = 4 * channels, height // 2, width // 2
+        channels, *sizes = self.shape = check_shape(shape)
+        if not sizes or any(size % 2 for size in sizes):
+            what = "height and width" if len(sizes) == 2 else "sizes, at least one"
+            raise ValueError(f"shape must have even {what}, got {self.shape}; crop or pad the images")
+        squeezed = channels * 2 ** len(sizes), *(size // 2 for size in sizes)
+        conv = CONVOLUTIONS[len(sizes)]
         for name, part in (("mixing", mixing), ("coupling", coupling)):
             if part is not None and not callable(part):
                 raise TypeError(f"{name} must be a constructor of a transform, or None, got {part!r}")
         mixing, coupling = mixing or InvertibleConv1x1, coupling or AffineCoupling
         self.squeeze = Squeeze()
         self.features = nn.Sequential(
-            nn.Conv2d(channels, check_positive_int("hidden_channels", hidden_channels), 3, padding=1),
+            conv(squeezed[0], check_positive_int("hidden_channels", hidden_channels)),
             nn.ReLU(),
-            nn.Conv2d(hidden_channels, hidden_channels, 3, padding=1),
+            conv(hidden_channels, hidden_channels),
         )
         self.noise_flow = Chain(
             part

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import check_axes, check_image_inputs, check_image_shape, check_positive_int, check_sizes
+from nflows_woodbury.checks import AXES, check_axes, check_image_inputs, check_positive_int, check_shape, check_sizes
 from nflows_woodbury.linalg.factors import Factor, Matrices, Prepared
 from nflows_woodbury.linalg.low_rank import LOW_RANK, capacitances
 from nflows_woodbury.linalg.starts import Start, start_factors
@@ -161,27 +161,28 @@ class WoodburyTransform(LowRankChain):
     ``2 dc c + 2 ds h w`` parameters.
 
     Args:
-        shape: ``(c, h, w)``.
-        ranks: ``(dc, ds)``, those of the channel and the pixel update; the paper has ``(8, 16)`` at 32 x 32 pixels.
+        shape: ``(c, h, w)``; or ``(c, t)`` or ``(c, d, h, w)``, whose pixels are all axes but the first.
+        ranks: ``(dc, ds)`` of channels and pixels, the paper's ``(8, 16)`` at 32 x 32 pixels; ``(dc,)`` for vectors.
         init: one start for each update, or one for both, see :class:`LowRankTransform`. The default, a reflection on
             the channels and cancelling factors on the pixels, has log-det 0 and learns faster than ``"paper"``.
 
-    Shapes: inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``. ValueError or TypeError for any other, and for
+    Shapes: inputs and outputs ``(B, *shape)``, ``logabsdet`` ``(B,)``. ValueError or TypeError for any other, and for
     bad arguments.
 
     Reference: Lu and Huang, NeurIPS 2020, section 3.1, equations 3 to 6.
 
     >>> import torch
-    >>> transform, inputs = WoodburyTransform((12, 16, 16), ranks=(8, 16)), torch.randn(4, 12, 16, 16)
-    >>> outputs, logabsdet = transform(inputs)
-    >>> bool(torch.allclose(transform.inverse(outputs)[0], inputs, atol=1e-4))
-    True
+    >>> outputs, logabsdet = WoodburyTransform((12, 16, 16), ranks=(8, 16))(torch.randn(4, 12, 16, 16))
+    >>> outputs.shape, logabsdet.shape
+    (torch.Size([4, 12, 16, 16]), torch.Size([4]))
     """
 
     def __init__(
         self, shape: Sequence[int], ranks: Sequence[int], init: Start | Sequence[Start] = ("reflection", "cancelling")
     ) -> None:
-        super().__init__(_updates(shape, {"dc": (0,), "ds": (1, 2)}, ranks, init))
+        shape = check_shape(shape)
+        pixels = {"ds": tuple(range(1, len(shape)))} if len(shape) > 1 else {}
+        super().__init__(_updates(shape, {"dc": (0,), **pixels}, ranks, init))
 
 
 class MEWoodburyTransform(LowRankChain):
@@ -197,10 +198,10 @@ class MEWoodburyTransform(LowRankChain):
     Both ways cost ``O((dc + dh + dw) c h w)`` per image; ``2 dc c + 2 dh h + 2 dw w`` parameters.
 
     Args:
-        shape: ``(c, h, w)``.
-        ranks: ``(dc, dh, dw)`` of channels, rows and columns; they may exceed their axis.
-        init: one start for each update, or one for all; by default a reflection on the channels and cancelling factors
-            of size one on rows and columns.
+        shape: ``(c, h, w)``; or ``(c, t)`` or ``(c, d, h, w)``, with an update along each axis.
+        ranks: ``(dc, dh, dw)`` of channels, rows and columns, or one for each axis; they may exceed their axis.
+        init: one start for each update, one for all, or two: of the channels, by default a reflection, and of all
+            others, by default cancelling factors of size one.
 
     Shapes and errors are those of :class:`WoodburyTransform`.
 
@@ -217,21 +218,24 @@ class MEWoodburyTransform(LowRankChain):
         self,
         shape: Sequence[int],
         ranks: Sequence[int],
-        init: Start | Sequence[Start] = ("reflection", "cancelling-unit", "cancelling-unit"),
+        init: Start | Sequence[Start] = ("reflection", "cancelling-unit"),
     ) -> None:
-        super().__init__(_updates(shape, {"dc": (0,), "dh": (1,), "dw": (2,)}, ranks, init))
+        shape = check_shape(shape)
+        groups = {f"d{name}": (axis,) for axis, name in enumerate(["c", *AXES[len(shape) - 1]])}
+        super().__init__(_updates(shape, groups, ranks, init))
 
 
 def _updates(
-    shape: Sequence[int], groups: dict[str, tuple[int, ...]], ranks: Sequence[int], init: Start | Sequence[Start]
+    shape: tuple[int, ...], groups: Mapping[str, tuple[int, ...]], ranks: Sequence[int], init: Start | Sequence[Start]
 ) -> list[LowRankTransform]:
     """One low-rank update for each group of axes; the names are those of the ranks."""
-    shape, names = check_image_shape(shape), ", ".join(groups)
+    names = ", ".join(groups)
     if not isinstance(ranks, Sequence):
         raise TypeError(f"ranks must be a sequence ({names}), got {ranks!r}")
     if len(ranks) != len(groups):
         raise ValueError(f"ranks must be ({names}), got {tuple(ranks)}")
     starts = [init] * len(groups) if isinstance(init, str) or callable(init) else list(init)
+    starts = [starts[0], *starts[1:] * (len(groups) - 1)] if len(starts) == 2 else starts
     if len(starts) != len(groups):
         raise ValueError(f"init must be one start or one for each of ({names}), got {init!r}")
     ranks = [check_positive_int(f"rank {name}", rank) for name, rank in zip(groups, ranks, strict=True)]

@@ -36,13 +36,15 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 SPREADS = (0.0, 0.01, 0.1, 0.3, 0.6)
 FLOW_SPREADS = SPREADS[:-1]  # many layers in a row
-SHAPES = sorted(
+IMAGE_SHAPES = sorted(
     (shape for shape in product((1, 2, 3, 4, 5, 8, 12), range(1, 7), range(1, 7)) if prod(shape) <= 72),
     key=lambda shape: (prod(shape), shape),
 )
+OTHER_SHAPES = [(1,), (2,), (7,), (2, 1), (3, 5), (4, 6), (1, 2, 2, 2), (2, 3, 1, 2), (4, 2, 2, 3)]
+SHAPES = [*IMAGE_SHAPES, *OTHER_SHAPES]
 DTYPES, CONTEXTS = ("float64", "float32"), (None, "vector", "map")
 BATCHES, RANKS, SEEDS = st.integers(1, 3), st.integers(1, 20), st.integers(0, 2**32 - 1)
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 
 
 def _strided(images: Tensor) -> Tensor:
@@ -52,24 +54,30 @@ def _strided(images: Tensor) -> Tensor:
 
 
 def _cropped(images: Tensor) -> Tensor:
-    b, c, h, w = images.shape
-    wide = images.new_zeros(b + 1, c + 2, h + 3, w + 2)
-    wide[1:, 1:-1, 2:-1, 1:-1] = images
-    return wide[1:, 1:-1, 2:-1, 1:-1]
+    wide = images.new_zeros([size + 3 for size in images.shape])
+    inner = wide[(slice(2, -1),) * images.dim()]
+    inner.copy_(images)
+    return inner
+
+
+def _reordered(images: Tensor, *order: int) -> Tensor:
+    """With its axes in another order in memory."""
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return images.permute(*order).contiguous().permute(*back)
 
 
 #: name -> the same shape in another memory layout; the expanded ones take their values from one entry of an axis
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "contiguous": lambda images: images,
-    "channels-last": lambda images: images.contiguous(memory_format=torch.channels_last),
+    "channels-last": lambda images: _reordered(images, 0, *range(2, images.dim()), 1),
     "strided": _strided,
     "cropped": _cropped,
     "transposed": lambda images: images.mT.contiguous().mT,
-    "reversed": lambda images: images.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0),
-    "batch-last": lambda images: images.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2),
+    "reversed": lambda images: _reordered(images, *reversed(range(images.dim()))),
+    "batch-last": lambda images: _reordered(images, *range(1, images.dim()), 0),
     "expanded-batch": lambda images: images[:1].expand_as(images),
     "expanded-channels": lambda images: images[:, :1].expand_as(images),
-    "expanded-rows": lambda images: images[:, :, :1].expand_as(images),
+    "expanded-rows": lambda images: images.narrow(min(2, images.dim() - 1), 0, 1).expand_as(images),
 }
 
 

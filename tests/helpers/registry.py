@@ -124,6 +124,8 @@ def dense_jacobian(transform: Transform, inputs: Tensor, context: Tensor | None 
 # refuses with a ValueError, such as an image smaller than its kernel, are left out.
 SHAPES = [(4, 4, 4), (1, 5, 3), (7, 3, 5), (3, 1, 6), (5, 1, 1), (12, 4, 2)]
 COUPLING_SHAPES = [(4, 4, 4), (2, 5, 3), (7, 3, 2)]
+# Vectors, sequences and volumes, for all that does not say that it is for images.
+OTHER_SHAPES = [(5,), (4, 3), (2, 2, 1, 3)]
 AXES = [(0,), (1,), (2,), (0, 1), (1, 2), (0, 1, 2)]
 PAIRS = [(first, second) for first, second in product(AXES, AXES) if first[-1] < second[0]]
 
@@ -150,7 +152,7 @@ def _mixing(name: str) -> Layer:
         settings = {key: value for key, value in case.settings.items() if value != "default"}
         return partial(MIXINGS[name](*case.ranks), **settings)(case.shape)
 
-    return Layer(make, SETTINGS.get(name, {}))
+    return Layer(make, SETTINGS.get(name, {}), [*SHAPES, *OTHER_SHAPES])
 
 
 def _plain(constructor: Callable[..., Transform], shapes: Sequence[Shape] = SHAPES, **choices: Sequence[Any]) -> Layer:
@@ -164,7 +166,7 @@ def _conditional(constructor: Callable[..., Transform], *args: Any, **choices: S
     def make(case: Case) -> Transform:
         return constructor(case.shape, *args, context_features=case.features, **case.settings)
 
-    return Layer(make, choices, COUPLING_SHAPES, conditional=True)
+    return Layer(make, choices, [*COUPLING_SHAPES, *OTHER_SHAPES], conditional=True)
 
 
 def _low_rank(case: Case) -> Transform:
@@ -191,14 +193,18 @@ def _chain(kind: type[transforms.Chain], case: Case) -> Transform:
 
 
 def _multiscale(case: Case) -> Transform:
-    c, h, w = case.shape
+    c, *sizes = case.shape
     prior = transforms.SplitPrior(case.shape, context_features=case.features)
-    kept = (c - c // 2, h, w)
+    kept = (c - c // 2, *sizes)
     return transforms.Multiscale([prior, transforms.ActNorm(kept[0])], [case.shape, kept])
 
 
 def _squeeze(case: Case) -> Transform:
     return _called([transforms.Squeeze(**case.settings)], case.shape)[0]
+
+
+def _haar(case: Case) -> Transform:
+    return _called([transforms.HaarSqueeze(**case.settings)], case.shape)[0]
 
 
 def _squeezed_chain(case: Case) -> Transform:
@@ -252,20 +258,21 @@ LAYERS: dict[str, Layer] = {
     ),
     "macow-window": _conditional(transforms.MaCowUnit, HIDDEN, kernel_size=[(3, 5), (1, 1)]),
     "spline-bins": _conditional(transforms.SplineCoupling, HIDDEN, num_bins=[8, 2, 3], tail_bound=[3.0, 0.5]),
-    "actnorm": Layer(lambda case: transforms.ActNorm(case.shape[0])),
+    "actnorm": Layer(lambda case: transforms.ActNorm(case.shape[0]), {}, [*SHAPES, *OTHER_SHAPES]),
     "standardize": Layer(_standardize),
     "logit": Layer(
         lambda case: transforms.Logit(**case.settings), {"low": [-7, -6], "high": [8, 7], "margin": [0.01, 0]}
     ),
-    "squeeze": Layer(_squeeze, {"factor": [2, 1, 3]}, [(2, 6, 6), (3, 4, 6)]),
-    "squeeze-haar": Layer(lambda case: _called([transforms.HaarSqueeze()], case.shape)[0], {}, [(3, 4, 6), (1, 2, 2)]),
+    "squeeze": Layer(_squeeze, {"factor": [2, 1, 3]}, [(2, 6, 6), (3, 4, 6), (2, 6), (1, 2, 4, 2)]),
+    "squeeze-sides": Layer(_squeeze, {"factor": [(2, 3), (3, 1)]}, [(2, 6, 3)]),
+    "squeeze-haar": Layer(_haar, {"factor": [2, (2, 1), (1, 2)]}, [(3, 4, 6), (1, 2, 2), (2, 4), (1, 2, 4, 2)]),
     "split-prior": _conditional(transforms.SplitPrior),
     "top-prior": _conditional(transforms.TopPrior),
-    "chain": Layer(partial(_chain, transforms.Chain), {}, COUPLING_SHAPES, conditional=True),
+    "chain": Layer(partial(_chain, transforms.Chain), {}, [*COUPLING_SHAPES, (4, 3)], conditional=True),
     "chain-empty": Layer(lambda case: transforms.Chain(), {}, [(2, 3, 1)]),
     "chain-squeezed": Layer(_squeezed_chain, {}, [(3, 4, 4)]),
-    "reversible": Layer(partial(_chain, transforms.Reversible), {}, COUPLING_SHAPES, conditional=True),
-    "multiscale": Layer(_multiscale, {}, COUPLING_SHAPES, conditional=True),
+    "reversible": Layer(partial(_chain, transforms.Reversible), {}, [*COUPLING_SHAPES, (5,)], conditional=True),
+    "multiscale": Layer(_multiscale, {}, [*COUPLING_SHAPES, *OTHER_SHAPES], conditional=True),
     "multiscale-squeezed": Layer(_squeezed_levels, {}, [(3, 4, 4)]),
 }
 

@@ -65,13 +65,13 @@ def low_rank(layer: LowRankTransform, shape: Shape) -> Tensor:
 
 def woodbury(layer: WoodburyTransform, shape: Shape) -> Tensor:
     """``A x B`` of a c x s matrix x is ``kron(A, B^T)`` on its entries, row by row."""
-    channels, pixels = _updates(layer, shape[0], shape[1] * shape[2])
-    return kronecker(channels, pixels.mT)
+    channels, *pixels = _updates(layer, shape[0], *[prod(shape[1:])] * (len(shape) > 1))
+    return kronecker(channels, *(matrix.mT for matrix in pixels))
 
 
 def me_woodbury(layer: MEWoodburyTransform, shape: Shape) -> Tensor:
-    channels, rows, columns = _updates(layer, *shape)
-    return kronecker(channels, rows.mT, columns.mT)
+    channels, *others = _updates(layer, *shape)
+    return kronecker(channels, *(matrix.mT for matrix in others))
 
 
 def _updates(layer: Chain, *sizes: int) -> list[Tensor]:
@@ -81,7 +81,7 @@ def _updates(layer: Chain, *sizes: int) -> list[Tensor]:
 
 def conv1x1(layer: InvertibleConv1x1, shape: Shape) -> Tensor:
     name = next(name for name, kind in PARAMETRIZATIONS.items() if type(layer.matrix) is kind)
-    return kronecker(MATRICES[name](layer.matrix), eye(shape[1] * shape[2]))
+    return kronecker(MATRICES[name](layer.matrix), eye(prod(shape[1:])))
 
 
 def plu(matrix: Any) -> Tensor:
@@ -133,7 +133,7 @@ def circulant_diagonal(layer: CirculantDiagonal, shape: Shape) -> Tensor:
         if n % 2 == 0:
             column = column + modulus[n // 2] * sign[1] * (-1.0) ** entries.double()
         matrix = matrix @ (column / n)[(entries[:, None] - entries) % n] @ diagonal.diag()
-    return kronecker(matrix, eye(shape[1] * shape[2]))
+    return kronecker(matrix, eye(prod(shape[1:])))
 
 
 def butterfly(layer: Butterfly, shape: Shape) -> Tensor:
@@ -157,22 +157,31 @@ def exponential(layer: ConvolutionExponential, shape: Shape) -> Tensor:
 
 
 def haar(layer: HaarSqueeze, shape: Shape) -> Tensor:
-    """Sums and differences of neighbours along height and width, those of all channels together."""
-    c, h, w = shape
+    """Sums and differences of neighbours along each halved axis, those of all channels together."""
     pair = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64) / 2**0.5
-    height, width = (kronecker(eye(size // 2), pair) for size in (h, w))
-    rows = kronecker(eye(c), height, width).view(c, h // 2, 2, w // 2, 2, -1)
-    return rows.permute(2, 4, 0, 1, 3, 5).reshape(prod(shape), -1)
+    c, *sizes = shape
+    factors, n = layer.factors(len(sizes)), len(sizes)
+    axes = [kronecker(eye(size // f), pair if f == 2 else eye(1)) for size, f in zip(sizes, factors, strict=True)]
+    pairs = [number for size, f in zip(sizes, factors, strict=True) for number in (size // f, f)]
+    rows = kronecker(eye(c), *axes).view(c, *pairs, -1)
+    return rows.permute(*range(2, 2 * n + 1, 2), 0, *range(1, 2 * n, 2), 2 * n + 1).reshape(prod(shape), -1)
 
 
 def actnorm(layer: ActNorm, shape: Shape) -> Tensor:
-    return kronecker(layer.log_scale.exp().diag(), eye(shape[1] * shape[2]))
+    return kronecker(layer.log_scale.exp().diag(), eye(prod(shape[1:])))
 
 
 def squeeze(layer: Squeeze, shape: Shape) -> Tensor:
-    """The permutation of torch."""
-    order = F.pixel_unshuffle(torch.arange(prod(shape)).view(1, *shape), layer.factor).flatten()
-    return eye(prod(shape))[order]
+    """A permutation: a block's number is the place of its pixels, and their numbers in it count the channels on."""
+    _, *sizes = shape
+    factors = layer.factors(len(sizes))
+    places = torch.cartesian_prod(*map(torch.arange, shape)).view(-1, len(shape))
+    channel = places[:, 0]
+    for factor, place in zip(factors, places[:, 1:].unbind(1), strict=True):
+        channel = channel * factor + place % factor
+    for size, factor, place in zip(sizes, factors, places[:, 1:].unbind(1), strict=True):
+        channel = channel * (size // factor) + place // factor
+    return eye(prod(shape))[channel].mT
 
 
 def autoregressive(layer: AutoregressiveConvolution, shape: Shape) -> Tensor:

@@ -33,6 +33,10 @@ CASES = [
     Case("woodbury", (4, 3, 5), {}, (9, 18)),
     Case("me-woodbury", (4, 3, 5), {}, (1, 1)),
     Case("autoregressive", (2, 3, 4), {"kernel_size": 3, "corner": "lower left"}),
+    # vectors, sequences, volumes
+    Case("conv1x1", (5,)),
+    Case("affine", (4, 3)),
+    Case("split-prior", (2, 2, 1, 3)),
 ]
 LEARNING = [case for case in CASES if any(True for _ in case.make().parameters())]
 each = at(CASES)

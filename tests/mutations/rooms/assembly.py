@@ -74,7 +74,7 @@ ROWS = [
         ("scale of a coupling without one", "AffineCoupling if scale else AdditiveCoupling", "AffineCoupling"),
     ),
     *rows("config/names.py", "train/test_presets.py -k counts",
-        ("rows take the channels' rank", "ranks=(dc, ds, ds))", "ranks=(dc, dc, ds))"),
+        ("rows take the channels' rank", "ranks = (dc, *others", "ranks = (dc, dc, *others[1:]"),
         ("ranks of the last levels", "8 if level < 2 else 16", "16 if level < 2 else 8"),
     ),
     *rows("config/names.py", "test_config.py -k 'joined or own_settings or chains'",
