@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nflows_woodbury.flow import FieldFlow, ImageFlow, field_flow, image_flow
+    from nflows_woodbury.flow import ConditionNet, FieldFlow, ImageFlow, field_flow, image_flow
     from nflows_woodbury.transforms import (
         ActNorm,
         AdditiveCoupling,
@@ -53,6 +53,7 @@ __all__ = [
     "ButterflyTransform",
     "Chain",
     "CirculantDiagonal",
+    "ConditionNet",
     "ConvolutionExponential",
     "EmergingConvolution",
     "FInCConvolution",
@@ -90,7 +91,7 @@ def __getattr__(name: str) -> Any:
         return import_module("importlib.metadata").version("nflows-woodbury")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "flow" if name.endswith(("Flow", "_flow")) else "transforms"
+    home = "flow" if name.endswith(("Flow", "_flow", "ConditionNet")) else "transforms"
     return getattr(import_module(f"{__name__}.{home}"), name)
 
 

@@ -15,9 +15,18 @@ from nflows_woodbury.config import FlowConfig
 from nflows_woodbury.data.fingerprints import Fingerprint, describe_change
 from nflows_woodbury.data.opening import open_source, plain_spec, reopen
 from nflows_woodbury.data.sources import ImageSource
-from nflows_woodbury.flow import ImageFlow
+from nflows_woodbury.flow import GridFlow
 
-__all__ = ["Run", "find_checkpoint", "find_device", "load_flow", "open_images", "open_run", "read_checkpoint"]
+__all__ = [
+    "Run",
+    "check_kind",
+    "find_checkpoint",
+    "find_device",
+    "load_flow",
+    "open_images",
+    "open_run",
+    "read_checkpoint",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +75,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
-def load_flow(path: str | Path, *, averaged: bool = True) -> tuple[ImageFlow, dict[str, Any]]:
+def load_flow(path: str | Path, *, averaged: bool = True) -> tuple[GridFlow, dict[str, Any]]:
     """The flow of a checkpoint or run folder, on the CPU in eval mode, and the settings saved with it.
 
     Args:
@@ -74,9 +83,9 @@ def load_flow(path: str | Path, *, averaged: bool = True) -> tuple[ImageFlow, di
         averaged: take the exponential moving average of the weights where the run keeps one, else the last ones.
 
     Returns:
-        The flow in the run's dtype and what the run saved, which is ``flow`` and ``training`` settings, ``steps`` taken
-        and the ``seconds`` and ``cpu_seconds`` that they took, and of its ``data`` how they were split, names of
-        classes and a fingerprint.
+        The flow in the run's dtype, an :class:`ImageFlow` or a :class:`FieldFlow`, and what the run saved, which is
+        ``flow`` and ``training`` settings, ``steps`` taken and the ``seconds`` that they took, and of its ``data`` how
+        they were split, names of classes and a fingerprint.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -121,7 +130,7 @@ class Run:
     torch.Size([5])
     """
 
-    flow: ImageFlow
+    flow: GridFlow
     saved: dict[str, Any]
     source: ImageSource
     change: str | None = None
@@ -161,6 +170,7 @@ def open_run(path: str | Path, data: str | None = None, *, averaged: bool = True
     """
     flow, saved = load_flow(path, averaged=averaged)
     source, change = open_images(saved, data)
+    check_kind(saved, source)
     if source.shape != flow.shape:
         raise ValueError(f"data must have images of shape {flow.shape}, as the model, got {source.shape}")
     if change is not None:
@@ -188,13 +198,25 @@ def open_images(saved: Mapping[str, Any], data: str | None = None) -> tuple[Imag
     }
     if data is None or _is_same_place(data, training["data"]):
         return reopen(training["data"], kept, **options)
-    source = open_source(data, size=saved["flow"]["shape"][1:], skip_broken=options["skip_broken"])
+    size = None if saved["flow"].get("first") else saved["flow"]["shape"][1:]  # fields are not resized
+    source = open_source(data, size=size, skip_broken=options["skip_broken"])
     if kept is None:
         return source, None
     if _is_same(kept["fingerprint"], source.fingerprint()):
         return reopen(data, kept, **options)
     names = kept["class_names"]
     return (source if names is None else source.in_classes(names)), None
+
+
+def check_kind(saved: Mapping[str, Any], source: ImageSource) -> None:
+    """ValueError unless a model of images is given images, and one of fields fields.
+
+    >>> from nflows_woodbury.data.photos import PhotoSource
+    >>> check_kind({"flow": {"first": None}}, PhotoSource(8))
+    """
+    model, data = ("fields" if is_fields else "images" for is_fields in (saved["flow"].get("first"), source.is_fields))
+    if model != data:
+        raise ValueError(f"data must be {model}, as those that the model was trained on, got {data} in {source.name}")
 
 
 def _is_same(kept: Mapping[str, Any] | None, fingerprint: Fingerprint | None) -> bool:

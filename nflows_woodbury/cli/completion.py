@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator
 
-from nflows_woodbury.config import COUPLINGS, DEQUANTIZERS, MIXINGS, SQUEEZES, START_NAMES
+from nflows_woodbury.config import COUPLINGS, DEQUANTIZERS, FIRSTS, MIXINGS, SQUEEZES, START_NAMES
 from nflows_woodbury.train.config import PRECISIONS, SCHEDULES
 from nflows_woodbury.train.presets import PRESETS
 
@@ -18,6 +18,7 @@ _NAMES: dict[str, Iterable[str]] = {
     "coupling": COUPLINGS,
     "dequantize": DEQUANTIZERS,
     "squeeze": SQUEEZES,
+    "first": FIRSTS,
     "start": ("default", *START_NAMES),
     "schedule": SCHEDULES,
     "precision": PRECISIONS,

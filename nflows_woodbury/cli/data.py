@@ -64,13 +64,15 @@ def _sheet(source: ImageSource) -> Any:
     import numpy as np
 
     from nflows_woodbury.data.walking import shown
+    from nflows_woodbury.evaluation.colours import pictured
     from nflows_woodbury.evaluation.pictures import captioned
 
     images = source.batch(0, min(_SHOWN, source.train_size), seed=0)
     if images.labels is not None:
         images = images.take(np.argsort(images.labels.numpy(), kind="stable"))
     names = [""] * len(images) if images.names is None else map(shown, images.names)
-    return captioned(images.images, ["\n".join(part[:18] for part in name.split("/")[-2:]) for name in names])
+    (pictures,) = pictured(images.images)
+    return captioned(pictures, ["\n".join(part[:18] for part in name.split("/")[-2:]) for name in names])
 
 
 COMMAND = Command("print what training would see: how many images, sizes, classes, the split", add_flags, run)

@@ -36,11 +36,11 @@ def run(
 
     from nflows_woodbury.checkpoint import open_run
     from nflows_woodbury.evaluation.diagnosis import MAX_CHANGED, diagnose
-    from nflows_woodbury.evaluation.samples import class_numbers
+    from nflows_woodbury.evaluation.samples import as_inputs, class_numbers
 
     trained = open_run(checkpoint, data, averaged=averaged)
     images = first_images(trained.source.test, num, NUM)
-    batch, context = images.images.to(trained.device), class_numbers(trained.flow, images.labels)
+    batch, context = as_inputs(trained.flow, images.images), class_numbers(trained.flow, images.labels)
     torch.manual_seed(seed)
     reports = diagnose(trained.flow, batch, context, temperature=temperature)
     _print(reports)

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nflows_woodbury.data.images import ImageSet
-    from nflows_woodbury.flow import ImageFlow
+    from nflows_woodbury.flow import GridFlow
 
-__all__ = ["announce", "check_png", "class_names", "count_of", "draw_samples", "first_images"]
+__all__ = ["announce", "check_images", "check_png", "class_names", "count_of", "draw_samples", "first_images"]
 
 
 def check_png(out: str) -> None:
@@ -24,6 +24,12 @@ def check_png(out: str) -> None:
     if Path(out).suffix.lower() != ".png" and not is_stream(out):
         raise ValueError(f"out must be a .png file, got {out!r}")
     check_writable(out)
+
+
+def check_images(saved: Mapping[str, Any], command: str, why: str) -> None:
+    """Refuse the model of a run where it is one of fields, for a command that is about images."""
+    if saved["flow"].get("first"):
+        raise ValueError(f"checkpoint must be of a model of images for {command}, {why}; got one of fields")
 
 
 def announce(what: str, picture: Path) -> None:
@@ -38,9 +44,9 @@ def class_names(saved: Mapping[str, Any]) -> Sequence[str] | None:
 
 
 def draw_samples(
-    flow: ImageFlow, saved: Mapping[str, Any], num: int, temperature: float, label: str | None, seed: int
+    flow: GridFlow, saved: Mapping[str, Any], num: int, temperature: float, label: str | None, seed: int
 ) -> Tensor:
-    """The samples that a seed stands for, uint8 ``(num, c, h, w)``, on the CPU; ``label`` is a name or a number."""
+    """The samples that a seed stands for, uint8 or floats, on the CPU; ``label`` is a name or a number."""
     import torch
 
     from nflows_woodbury.data.classes import class_number

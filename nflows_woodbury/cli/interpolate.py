@@ -34,8 +34,9 @@ def run(
     import torch
 
     from nflows_woodbury.checkpoint import open_run
+    from nflows_woodbury.evaluation.colours import pictured
     from nflows_woodbury.evaluation.pictures import image_grid, save_png
-    from nflows_woodbury.evaluation.samples import class_numbers, interpolations
+    from nflows_woodbury.evaluation.samples import as_inputs, class_numbers, interpolations
 
     trained = open_run(checkpoint, data, averaged=averaged)
     tests = trained.source.test
@@ -47,9 +48,9 @@ def run(
     torch.manual_seed(seed)
     start, end = (class_numbers(trained.flow, part.labels) for part in (first, second))
     context = None if start is None or end is None else (start, end)
-    ends = first.images.to(trained.device), second.images.to(trained.device)
-    rows = interpolations(trained.flow, ends[0], ends[1], num, context).cpu()
-    announce("interpolations:", save_png(image_grid(rows.flatten(0, 1), columns=num), out, zoom=2, drawn=True))
+    ends = [as_inputs(trained.flow, part.images) for part in (first, second)]
+    (rows,) = pictured(interpolations(trained.flow, ends[0], ends[1], num, context).flatten(0, 1))
+    announce("interpolations:", save_png(image_grid(rows, columns=num), out, zoom=2, drawn=True))
 
 
 COMMAND = Command("write pictures on the way between test images", add_flags, run)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nflows_woodbury.cli.drawing import announce, check_png, count_of, draw_samples, first_images
+from nflows_woodbury.cli.drawing import announce, check_images, check_png, count_of, draw_samples, first_images
 from nflows_woodbury.cli.flags import (
     Command,
     add_checkpoint,
@@ -56,6 +56,7 @@ def nearest(
     from nflows_woodbury.evaluation.samples import nearest_images
 
     trained = open_run(checkpoint, data, averaged=averaged)
+    check_images(trained.saved, "nearest", "as distances are over pixels of 0 to 255")
     samples = draw_samples(trained.flow, trained.saved, num, temperature, label, seed)
     neighbours = count_of(neighbours, NEIGHBOURS, trained.source.train_size, "training images")
     tests = first_images(trained.source.test, None, num).images

@@ -31,15 +31,16 @@ def run(
     import torch
 
     from nflows_woodbury.checkpoint import open_run
+    from nflows_woodbury.evaluation.colours import pictured
     from nflows_woodbury.evaluation.pictures import pair_grid, save_png
-    from nflows_woodbury.evaluation.samples import class_numbers, reconstructions
+    from nflows_woodbury.evaluation.samples import as_inputs, class_numbers, reconstructions
 
     trained = open_run(checkpoint, data, averaged=averaged)
     images = first_images(trained.source.test, num, NUM)
     torch.manual_seed(seed)
     context = class_numbers(trained.flow, images.labels)
-    back = reconstructions(trained.flow, images.images.to(trained.device), context).cpu()
-    announce("reconstructions:", save_png(pair_grid(images.images, back), out, zoom=2, drawn=True))
+    back = reconstructions(trained.flow, as_inputs(trained.flow, images.images), context).cpu()
+    announce("reconstructions:", save_png(pair_grid(*pictured(images.images, back)), out, zoom=2, drawn=True))
 
 
 COMMAND = Command("write test images beside what comes back from noise", add_flags, run)

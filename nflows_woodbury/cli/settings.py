@@ -8,7 +8,16 @@ from dataclasses import fields
 from typing import Any
 
 from nflows_woodbury.cli.flags import add_name, add_number, add_picking
-from nflows_woodbury.config import COUPLINGS, DEQUANTIZERS, SQUEEZES, START_NAMES, FlowConfig, has_ranks, paper_ranks
+from nflows_woodbury.config import (
+    COUPLINGS,
+    DEQUANTIZERS,
+    FIRSTS,
+    SQUEEZES,
+    START_NAMES,
+    FlowConfig,
+    has_ranks,
+    paper_ranks,
+)
 from nflows_woodbury.train.config import PRECISIONS, SCHEDULES, TrainingConfig
 
 __all__ = ["add_images", "add_model", "add_preset", "add_training", "fields_of", "refusals", "values_of"]
@@ -37,6 +46,10 @@ def add_model(group: Any) -> None:
     add_name(group, "--start", flow.start, f"of a Woodbury mixing's factors: default, {', '.join(START_NAMES)}")
     add_number(group, "--bits", flow.bits, "bits kept of each pixel")
     add_name(group, "--dequantize", flow.dequantize, ", ".join(DEQUANTIZERS))
+    group.add_argument(
+        "--first", metavar="NAME", help=f"what fields of floats meet first: {', '.join(FIRSTS)} (default: standardize)"
+    )
+    group.add_argument("--bounds", type=float, nargs=2, metavar="X", help="of the logit of fields (default: 0 1)")
     add_name(group, "--squeeze", flow.squeeze, ", ".join(SQUEEZES))
     group.add_argument("--conditional", action="store_true", help="condition on the classes of the data")
 
@@ -86,7 +99,7 @@ def values_of(flow: FlowConfig, training: TrainingConfig) -> dict[str, Any]:
         **training.to_dict(),
         "channel_ranks": flow.channel_ranks or channels,
         "pixel_ranks": flow.pixel_ranks or pixels,
-        "size": training.size or (flow.shape[1] if flow.shape[1] == flow.shape[2] else flow.shape[1:]),
+        "size": training.size or (flow.shape[1] if len({*flow.shape[1:]}) == 1 else flow.shape[1:]),
         "test_images": training.test_images or 0,
         "conditional": flow.num_classes > 0,
     }

@@ -3,6 +3,7 @@
 from nflows_woodbury.config.names import (
     COUPLINGS,
     DEQUANTIZERS,
+    FIRSTS,
     IDENTITY,
     LOW_RANK,
     MIXINGS,
@@ -17,6 +18,7 @@ from nflows_woodbury.config.settings import FlowConfig, Settings
 __all__ = [
     "COUPLINGS",
     "DEQUANTIZERS",
+    "FIRSTS",
     "IDENTITY",
     "LOW_RANK",
     "MIXINGS",

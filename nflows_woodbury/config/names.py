@@ -8,6 +8,8 @@ torch.Size([2, 12, 8, 8])
 torch.Size([2, 12, 8, 8])
 >>> DEQUANTIZERS["uniform"]((3, 16, 16), 8)(torch.zeros(2, 3, 16, 16, dtype=torch.uint8))[0].dtype
 torch.float32
+>>> FIRSTS["logit"]((1, 16, 16), (0.0, 5.0))
+Logit(low=0, high=5, margin=0.001)
 >>> SQUEEZES["haar"]()(torch.zeros(2, 3, 16, 16))[0].shape
 torch.Size([2, 12, 8, 8])
 >>> LOW_RANK[0] in MIXINGS, IDENTITY["emerging"], START_NAMES[0]
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COUPLINGS",
     "DEQUANTIZERS",
+    "FIRSTS",
     "IDENTITY",
     "LOW_RANK",
     "MIXINGS",
@@ -125,6 +128,13 @@ COUPLINGS: dict[str, Callable[..., Transform]] = {
 DEQUANTIZERS: dict[str, Callable[[Shape, int], Transform]] = {
     "uniform": lambda shape, bits: nflows_woodbury.UniformDequantize(bits),
     "variational": Exported("VariationalDequantize"),
+}
+
+#: name -> constructor ``(shape, bounds)`` of what fields meet first
+FIRSTS: dict[str, Callable[[Shape, tuple[float, float] | None], Transform]] = {
+    "standardize": lambda shape, bounds: nflows_woodbury.Standardize(shape[0]),
+    "logit": lambda shape, bounds: nflows_woodbury.Logit(*(bounds or (0.0, 1.0))),
+    "nothing": lambda shape, bounds: nflows_woodbury.Chain(),
 }
 
 #: name -> squeeze constructor

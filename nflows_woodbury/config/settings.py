@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from nflows_woodbury.checks import check_image_shape, check_natural_int, check_one_of, check_positive_int
+from nflows_woodbury.checks import (
+    check_field_shape,
+    check_image_shape,
+    check_natural_int,
+    check_one_of,
+    check_positive_int,
+)
 from nflows_woodbury.config.names import (
     COUPLINGS,
     DEQUANTIZERS,
+    FIRSTS,
     MIXINGS,
     SQUEEZES,
     START_NAMES,
@@ -22,7 +29,7 @@ from nflows_woodbury.config.names import (
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from nflows_woodbury.flow import ImageFlow, Shape
+    from nflows_woodbury.flow import GridFlow, Shape
 
 __all__ = ["FlowConfig", "Settings"]
 
@@ -55,7 +62,7 @@ class FlowConfig(Settings):
     """A model as data: what a checkpoint stores, and :meth:`build` makes a flow from.
 
     Args:
-        shape: ``(c, H, W)`` of the images.
+        shape: ``(c, H, W)`` of the images, or ``(c, ...)`` of the fields.
         levels: levels of the multiscale architecture.
         steps: flow steps per level.
         mixing: a name in :data:`MIXINGS`, or several joined with ``+``.
@@ -70,6 +77,9 @@ class FlowConfig(Settings):
         dequantize: a name in :data:`DEQUANTIZERS`.
         squeeze: a name in :data:`SQUEEZES`.
         num_classes: classes that the model is conditioned on, or 0; their numbers, int64 ``(B,)``, are its context.
+        first: None for a flow over uint8 images; for one over floats what they meet first, a name in :data:`FIRSTS`.
+            There ``bits`` and ``dequantize`` stay at their defaults.
+        bounds: of ``"logit"``, the lower and the upper one; None for 0 and 1.
 
     >>> config = FlowConfig((3, 16, 16), levels=2, steps=1, mixing="conv1x1", hidden_channels=8)
     >>> config.build().sample(5).shape
@@ -91,10 +101,14 @@ class FlowConfig(Settings):
     dequantize: str = "uniform"
     squeeze: str = "pixels"
     num_classes: int = 0
+    first: str | None = None
+    bounds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         """Check what the parts do not check themselves."""
-        object.__setattr__(self, "shape", check_image_shape(self.shape))
+        check = check_field_shape if self.is_fields else check_image_shape
+        object.__setattr__(self, "shape", check(self.shape))
+        self._check_first()
         check_one_of("mixing", self.mixing, MIXINGS)
         check_one_of("coupling", self.coupling, COUPLINGS)
         check_one_of("dequantize", self.dequantize, DEQUANTIZERS)
@@ -107,6 +121,29 @@ class FlowConfig(Settings):
         for name in ("channel_ranks", "pixel_ranks"):
             object.__setattr__(self, name, self._ranks(name))
 
+    @property
+    def is_fields(self) -> bool:
+        """Whether the model is one of fields, floats, and not of uint8 images."""
+        return self.first is not None
+
+    def _check_first(self) -> None:
+        if self.is_fields:
+            check_one_of("first", self.first, FIRSTS)
+            for name in ("bits", "dequantize"):
+                default = self.__dataclass_fields__[name].default
+                if getattr(self, name) != default:
+                    got = getattr(self, name)
+                    raise ValueError(f"{name} must be left at {default} for fields, which have no bits, got {got}")
+        if self.bounds is None:
+            return
+        if self.first != "logit":
+            raise ValueError(
+                f"bounds must be None for {self.first or 'images'}, as the logit alone has them, got {self.bounds}"
+            )
+        if not isinstance(self.bounds, Sequence) or len(self.bounds) != 2 or not self.bounds[0] < self.bounds[1]:
+            raise ValueError(f"bounds must be two rising numbers, got {self.bounds!r}")
+        object.__setattr__(self, "bounds", (float(self.bounds[0]), float(self.bounds[1])))
+
     def _ranks(self, name: str) -> tuple[int, ...] | None:
         ranks = getattr(self, name)
         if ranks is None:
@@ -117,18 +154,24 @@ class FlowConfig(Settings):
             raise ValueError(f"{name} must be {self.levels} ranks, one for each level, got {ranks!r}")
         return tuple(check_positive_int(f"{name}[{level}]", rank) for level, rank in enumerate(ranks))
 
-    def build(self, *, reversible: bool = False) -> ImageFlow:
+    def build(self, *, reversible: bool = False) -> GridFlow:
         """A new flow with these settings, its parameters drawn from torch's global generator.
 
-        ``reversible`` is that of :func:`~nflows_woodbury.flow.image_flow`; the model is the same.
+        An :class:`ImageFlow`, or with ``first`` a :class:`FieldFlow`. ``reversible`` is that of
+        :func:`~nflows_woodbury.flow.image_flow`; the model is the same.
         """
-        from nflows_woodbury.flow import image_flow
+        from nflows_woodbury.flow import field_flow, image_flow
         from nflows_woodbury.transforms.nets import OneHot
 
         context_features = self.num_classes or None
         channels, pixels = paper_ranks(self.levels)
         ranks = zip(self.channel_ranks or channels, self.pixel_ranks or pixels, strict=True)
-        return image_flow(
+        make: Callable[..., GridFlow] = (
+            partial(image_flow, dequantize=DEQUANTIZERS[self.dequantize](self.shape, self.bits))
+            if self.first is None
+            else partial(field_flow, first=FIRSTS[self.first](self.shape, self.bounds))
+        )
+        return make(
             self.shape,
             levels=self.levels,
             steps=self.steps,
@@ -136,7 +179,6 @@ class FlowConfig(Settings):
             coupling=partial(
                 COUPLINGS[self.coupling], hidden_channels=self.hidden_channels, context_features=context_features
             ),
-            dequantize=DEQUANTIZERS[self.dequantize](self.shape, self.bits),
             squeeze=SQUEEZES[self.squeeze],
             context_features=context_features,
             embedding_net=OneHot(self.num_classes) if self.num_classes else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy.typing as npt
 import torch
 
 from nflows_woodbury.data.cache import decode_once, file_states, map_array
-from nflows_woodbury.data.decoding import Sides, check_size, fitted
+from nflows_woodbury.data.decoding import Sides, check_same_size, check_size, fitted
+from nflows_woodbury.data.fields import field_set, is_field_array
 from nflows_woodbury.data.images import ImageSet
 from nflows_woodbury.data.sources import ArraySource
 from nflows_woodbury.data.splits import Split, check_no_test_images, held_out_count, split_part
@@ -29,6 +31,8 @@ _POSITIONAL = {"arr_0": (_WHOLE, "images"), "arr_1": (_WHOLE, "labels")}
 
 def load_npz(path: str | Path, *, test_images: int | None = None, split: Split | None = None) -> ArraySource:
     """Return the images of an ``.npz`` archive: uint8 (N, h, w, 3) or (N, 3, h, w), or grey (N, h, w) or (N, h, w, 1).
+
+    Or its fields: floats (N, h, w), of one channel, or (N, c, ...).
 
     Its arrays are named by a part, ``train``, ``test`` or ``val`` in any of their spellings, and by what they are:
     ``x``, ``images`` or nothing, or ``y`` or ``labels``, as in ``x_train`` and ``y_train``, ``train`` and
@@ -118,6 +122,8 @@ def load_npy(
 ) -> ArraySource:
     """Return the images of an ``.npy`` file: uint8 (N, h, w, 3) or (N, 3, h, w), or grey with one channel or none.
 
+    Or its fields, which are not resized: floats (N, h, w), of one channel, or (N, c, ...).
+
     They stay on disk, memory-mapped. About a tenth, or ``test_images``, become the test set, by a hash of their
     numbers. With ``size``, a side or (height, width), images of another size are resized and cropped, once, as a
     folder's are. FileNotFoundError where there is no file, ValueError for anything else.
@@ -130,8 +136,12 @@ def load_npy(
     ...     source.shape, source.train_size, len(source.test)
     ((3, 8, 8), 15, 5)
     """
-    path, sides = Path(path), check_size(size)
-    images = _pixels(str(path), map_array(path))
+    path, sides, array = Path(path), check_size(size), map_array(path)
+    if is_field_array(array):
+        fields = field_set(str(path), array)
+        check_same_size(path, sides, tuple(fields.images.shape[2:]))
+        return ArraySource(fields, name=path.stem, test_images=test_images, split=split)
+    images = _pixels(str(path), array)
     held_out_count(len(images), test_images)
     if sides is not None and images.shape[2:] != sides:
         shape = (*images.shape[:2], *sides)
@@ -141,15 +151,15 @@ def load_npy(
 
 
 def image_set(key: str, images: Array, labels_key: str, labels: Array | None) -> ImageSet:
-    """Return uint8 images, channels last, first or none, and integer labels (N,) or (N, 1), as a set in memory."""
-    pixels = _pixels(key, images).contiguous()
+    """Return uint8 images, channels last, first or none, or fields, and integer labels (N,) or (N, 1), as a set."""
+    found = field_set(key, images) if is_field_array(images) else ImageSet(_pixels(key, images).contiguous())
     if labels is None:
-        return ImageSet(pixels)
+        return found
     labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if labels.dtype.kind not in "iu" or labels.shape != (len(images),) or labels.min() < 0:
         got = f"{labels.dtype} {labels.shape}"
         raise ValueError(f"{key} needs {len(images)} integers from 0 as {labels_key}, got {got}")
-    return ImageSet(pixels, torch.from_numpy(labels.astype(np.int64)))
+    return replace(found, labels=torch.from_numpy(labels.astype(np.int64)))
 
 
 def _pixels(key: str, images: Array) -> torch.Tensor:
@@ -157,7 +167,10 @@ def _pixels(key: str, images: Array) -> torch.Tensor:
     if images.dtype != np.uint8:
         numeric = images.size and images.dtype.kind in "biuf"
         got = f"{images.dtype} from {images.min()} to {images.max()}" if numeric else f"{images.dtype}"
-        hint = "floats in [0, 1] become so by (x * 255).round().astype('uint8')"
+        hint = (
+            "floats in [0, 1] become so by (x * 255).round().astype('uint8'); fields must be floats, of integers "
+            "x.astype('float32'), of complex numbers np.stack([x.real, x.imag], 1)"
+        )
         raise ValueError(f"{key} must be uint8 from 0 to 255, got {got}; {hint}")
     planar = images.ndim == 4 and images.shape[3] not in (1, 3) and images.shape[1] in (1, 3)
     last = images[..., None] if images.ndim == 3 else images.transpose(0, 2, 3, 1) if planar else images

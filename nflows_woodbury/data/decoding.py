@@ -60,7 +60,7 @@ def check_size(size: int | Sequence[int] | None) -> Sides | None:
     return side, side
 
 
-def check_same_size(spec: object, size: Sides | None, sides: tuple[int, int]) -> None:
+def check_same_size(spec: object, size: Sides | None, sides: tuple[int, ...]) -> None:
     """Check that ``size`` is None or that of images that are not resized, of ``sides`` (height, width)."""
     if size is not None and sides != size:
         got = size[0] if size[0] == size[1] else size

@@ -1,16 +1,16 @@
-"""Images with their labels and names."""
+"""Images, or fields, with their labels and names."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from nflows_woodbury.checks import check_uint8_images
+from nflows_woodbury.checks import check_fields, check_uint8_images
 from nflows_woodbury.data.splits import Indices
 
-__all__ = ["ImageSet"]
+__all__ = ["FieldSet", "ImageSet"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class ImageSet:
     names: Sequence[object] | None = None
 
     def __post_init__(self) -> None:
-        check_uint8_images(self.images)
+        self._check_images()
         if self.labels is not None and self.labels.dtype != torch.int64:
             raise TypeError(f"labels must be int64, got {self.labels.dtype}")
         if self.labels is not None and (self.labels.shape != (len(self),) or (self.labels < 0).any()):
@@ -46,4 +46,20 @@ class ImageSet:
         rows = torch.from_numpy(indices)
         labels = None if self.labels is None else self.labels[rows]
         names = None if self.names is None else tuple(self.names[i] for i in indices.tolist())
-        return ImageSet(self.images[rows].contiguous(), labels, names)
+        return replace(self, images=self.images[rows].contiguous(), labels=labels, names=names)
+
+    def _check_images(self) -> None:
+        check_uint8_images(self.images)
+
+
+@dataclass(frozen=True, eq=False)
+class FieldSet(ImageSet):
+    """Fields in place of images, float32 or float64 (N, c, ...); labels and names as for :class:`ImageSet`.
+
+    >>> import torch
+    >>> len(FieldSet(torch.randn(3, 1, 8, 8)))
+    3
+    """
+
+    def _check_images(self) -> None:
+        check_fields(self.images, tuple(self.images.shape[1:]))

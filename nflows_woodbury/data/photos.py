@@ -40,6 +40,7 @@ class PhotoSource(ImageSource):
         if max(sides) > largest:
             raise ValueError(f"size must be at most {largest} to fit each photo's right quarter, got {size}")
         self.name, self.shape, self.num_classes, self.validation = "photos", (3, *sides), None, None
+        self._sides = sides
         chosen = np.random.default_rng(SPLITS).choice(_starts(right, sides)[-1], 512, replace=False)
         self.test = _crops(right, sides, chosen)
         self.train_size = int(_starts(self._left, sides)[-1])
@@ -53,7 +54,7 @@ class PhotoSource(ImageSource):
         return rng.integers(self.train_size, size=batch_size)
 
     def _take(self, indices: Indices) -> ImageSet:
-        return _crops(self._left, self.shape[1:], indices)
+        return _crops(self._left, self._sides, indices)
 
 
 def _starts(panels: Sequence[torch.Tensor], size: Sides) -> Indices:

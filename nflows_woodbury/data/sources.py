@@ -18,7 +18,7 @@ import torch
 from nflows_woodbury.checks import check_natural_int, check_positive_int
 from nflows_woodbury.data.classes import in_classes
 from nflows_woodbury.data.fingerprints import Fingerprint, of_files, of_rows
-from nflows_woodbury.data.images import ImageSet
+from nflows_woodbury.data.images import FieldSet, ImageSet
 from nflows_woodbury.data.splits import Indices, Split, epoch_order, held_out_count, split_rows
 from nflows_woodbury.data.walking import Found
 
@@ -46,7 +46,7 @@ class ImageSource(ABC):
     """
 
     name: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     train_size: int
     num_classes: int | None
     validation: ImageSet | None
@@ -84,6 +84,11 @@ class ImageSource(ABC):
     def whole(self) -> ImageSet:
         """All images of data that are a finite set, whatever their part; else the test images."""
         return self.test
+
+    @property
+    def is_fields(self) -> bool:
+        """Whether the images are fields: floats, of which a density is learnt."""
+        return isinstance(self.test, FieldSet)
 
     def in_classes(self, names: Sequence[str]) -> ImageSource:
         """The same images with labels that count ``names``; images without labels stay as they are."""
@@ -163,8 +168,7 @@ class ArraySource(ImageSource):
         self.validation = self._train.take(validated) if len(validated) else validation
         self.name, self.train_size = name, len(self._rows)
         self.found, self.notes, self._files = found, tuple(notes), files
-        channels, height, width = train.images.shape[1:]
-        self.shape = (channels, height, width)
+        self.shape = tuple(train.images.shape[1:])
         self.class_names = None if class_names is None or labels is None else tuple(class_names)
         self.num_classes = None if labels is None else len(self.class_names or range(1 + int(labels.max())))
 
@@ -186,7 +190,8 @@ class ArraySource(ImageSource):
             return self._train
         labels = [images.labels for images in sets if images.labels is not None]
         names = [f"{part}/{number}" for part, images in self._given.items() for number in range(len(images))]
-        return ImageSet(torch.cat([images.images for images in sets]), torch.cat(labels) if labels else None, names)
+        images, labels_ = torch.cat([images.images for images in sets]), torch.cat(labels) if labels else None
+        return replace(self._train, images=images, labels=labels_, names=names)
 
     def class_counts(self) -> list[int]:
         """How many images each class has, of all parts; nothing without labels."""
@@ -217,7 +222,7 @@ class ArraySource(ImageSource):
 
 def _all_labels(sets: Sequence[ImageSet]) -> torch.Tensor | None:
     """Return the labels of all sets, or None; ValueError for sets that are empty or not alike."""
-    kinds = {(images.images.shape[1:], images.labels is None) for images in sets}
+    kinds = {(type(images), images.images.shape[1:], images.labels is None) for images in sets}
     if len(kinds) > 1 or not all(len(images) for images in sets):
         got = ", ".join(f"{tuple(x.images.shape)} {'un' * (x.labels is None)}labelled" for x in sets)
         raise ValueError(f"train, test (and validation) must be alike in shape and labels, got {got}")

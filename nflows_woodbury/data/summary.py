@@ -25,10 +25,10 @@ def describe_source(spec: str, source: ImageSource) -> list[str]:
     split      634,503 to train on, 512 to test on; the data come divided
     """
     parts = {"train": source.train_size, "test": len(source.test), "validate": len(source.validation or ())}
-    channels, height, width = source.shape
     whole = sum(parts.values()) if isinstance(source, ArraySource) else source.train_size
-    what = "images" if isinstance(source, ArraySource) else "training images"
-    lines = [f"data       {shown(spec)}: {whole:,} {what} of {width}x{height} pixels, {channels} channels"]
+    lines = [f"data       {shown(spec)}: {whole:,} {_kind(source)}"]
+    if source.is_fields:
+        lines.append(_values(source))
     if source.found is not None:
         lines.append(_sizes(source.found))
     lines.append(f"split      {_parts(parts)}; {_division(source)}")
@@ -65,13 +65,31 @@ def _sizes(found: Found) -> str:
     return f"sizes      {len(sides):,}, from {smallest} to {largest}, most often {most}{of_some}"
 
 
+def _kind(source: ImageSource) -> str:
+    channels, *sizes = source.shape
+    if source.is_fields:
+        return f"fields of {' x '.join(map(str, sizes))} values, {channels} channel{'s' * (channels > 1)}"
+    what = "images" if isinstance(source, ArraySource) else "training images"
+    return f"{what} of {'x'.join(map(str, reversed(sizes)))} pixels, {channels} channels"
+
+
+def _values(source: ImageSource) -> str:
+    """The range, mean and standard deviation of some training fields."""
+    some = source.batch(0, min(_LOOKED_AT, source.train_size), seed=0).images
+    of_some = f" (of {len(some):,} fields)" if len(some) < source.train_size else ""
+    wide, dtype = some.double(), str(some.dtype).removeprefix("torch.")
+    ends, moments = f"from {wide.min():.4g} to {wide.max():.4g}", f"mean {wide.mean():.4g}, deviation {wide.std():.4g}"
+    return f"values     {dtype} {ends}, {moments}{of_some}"
+
+
 def _parts(parts: dict[str, int]) -> str:
     return ", ".join(f"{count:,} to {part} on" for part, count in parts.items() if count)
 
 
 def _division(source: ImageSource) -> str:
     is_held_out = source.split is not None and source.split.test_below
-    return "held out by a hash of each image's name" if is_held_out else "the data come divided"
+    what = "field's number" if source.is_fields else "image's name"
+    return f"held out by a hash of each {what}" if is_held_out else "the data come divided"
 
 
 def _classes(source: ArraySource) -> str:

@@ -91,6 +91,8 @@ def score_data(
     """
     check_one_of("sort", sort, STRANGENESS), check_positive_int("limit", limit)
     flow, saved = load_flow(checkpoint, averaged=averaged)
+    if saved["flow"].get("first"):
+        raise ValueError("checkpoint must be of a model of images, which are set beside PNG; got one of fields")
     flow, options = flow.to(find_device()), {"samples": samples, "seed": seed, "bits": saved["flow"].get("bits", 8)}
     held_out = _held_out(checkpoint, data, limit)
     if data is None:

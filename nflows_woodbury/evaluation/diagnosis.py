@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,13 +17,13 @@ from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
 from nflows_woodbury.checks import check_natural_number
-from nflows_woodbury.flow import ImageFlow
+from nflows_woodbury.flow import FieldFlow, GridFlow
 from nflows_woodbury.transforms import Chain, Multiscale, UniformDequantize
 from nflows_woodbury.transforms.base import LinearTransform, SingularError
 
-Map = Callable[[Tensor, Any], tuple[Tensor, Tensor]]
-
 __all__ = ["MAX_CHANGED", "LayerReport", "diagnose", "first_not_finite"]
+
+Map = Callable[[Tensor, Any], tuple[Tensor, Tensor]]
 
 #: the largest share of pixel values that may change on a round trip of the whole flow
 MAX_CHANGED = 0.01
@@ -39,7 +40,8 @@ class LayerReport:
             a layer that solves none. A singular one has ``inf``.
         logabsdet: mean over the batch, in nats per dimension.
         round_trip: largest difference between inputs and what comes back, over the largest input.
-        changed: of the whole flow, the share of pixel values that a round trip changes; None for a layer.
+        changed: of the whole flow, the share of pixel values that a round trip changes, or of values of fields that it
+            moves by more than a thousandth of their standard deviation; None for a layer.
 
     >>> report = LayerReport("0.mixing", "ActNorm(3)", condition=None, logabsdet=0.1, round_trip=1e-6)
     >>> report.is_sound
@@ -62,7 +64,7 @@ class LayerReport:
 
 @torch.no_grad()
 def diagnose(
-    flow: ImageFlow, images: Tensor, context: Tensor | None = None, *, temperature: float = 1.0
+    flow: GridFlow, images: Tensor, context: Tensor | None = None, *, temperature: float = 1.0
 ) -> list[LayerReport]:
     """A report on each layer between pixels and noise, in the order of an image's way, and two on the whole flow.
 
@@ -71,7 +73,7 @@ def diagnose(
 
     Args:
         flow: the model; it runs in eval mode in its own dtype, and gets its mode back.
-        images: uint8 ``(B, c, h, w)``.
+        images: uint8 ``(B, c, h, w)``, or fields in the model's dtype.
         context: of a conditional model, or None.
         temperature: factor on the noise, as many draws as there are images. A base that cannot sample has no such
             report, nor has a flow whose transform is no chain that begins with its dequantization.
@@ -102,7 +104,7 @@ def diagnose(
 
 
 @torch.no_grad()
-def first_not_finite(flow: ImageFlow, images: Tensor, context: Tensor | None = None) -> str | None:
+def first_not_finite(flow: GridFlow, images: Tensor, context: Tensor | None = None) -> str | None:
     """The name of the first layer that makes values or log-dets that are not finite from finite ones, or None.
 
     Arguments as for :func:`diagnose`.
@@ -128,7 +130,7 @@ def first_not_finite(flow: ImageFlow, images: Tensor, context: Tensor | None = N
     return found[0] if found else None
 
 
-def _watch(flow: ImageFlow, images: Tensor, context: Tensor | None, look: Callable[..., None]) -> None:
+def _watch(flow: GridFlow, images: Tensor, context: Tensor | None, look: Callable[..., None]) -> None:
     """One pass over the images; ``look`` gets each layer's name, itself, its inputs, its outputs and the context."""
     hooks = []
     for name, layer in _layers(flow):
@@ -159,7 +161,7 @@ def _evaluated(flow: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def _layers(flow: ImageFlow) -> list[tuple[str, Transform]]:
+def _layers(flow: GridFlow) -> list[tuple[str, Transform]]:
     """The transforms that are no containers of others, dequantization aside."""
     prefix = "_transform."
     return [
@@ -189,24 +191,26 @@ def _report(
     return LayerReport(name, _kind(layer), condition, per_dimension, round_trip)
 
 
-def _both_ways(flow: ImageFlow, images: Tensor, context: Tensor | None, temperature: float) -> list[LayerReport]:
+def _both_ways(flow: GridFlow, images: Tensor, context: Tensor | None, temperature: float) -> list[LayerReport]:
     """Of images to noise and back, and of noise to images and back, the dequantization left out."""
-    if not isinstance(flow._transform, Chain) or not len(flow._transform):
+    rows = flow._embedding_net(context)
+    if isinstance(flow, FieldFlow):
+        what, values, changed = "fields", images, _share_moved
+    elif isinstance(flow._transform, Chain) and len(flow._transform):
+        dequantize = flow._transform[0]
+        what, values, changed = "images", dequantize(images, rows)[0], partial(_share_changed, dequantize)
+    else:
         return []
-    dequantize, *parts = flow._transform
-    rest, rows = Chain(parts), flow._embedding_net(context)
-    values, _ = dequantize(images, rows)
-    reports = [_trip("images -> noise -> images", values, rest, rest.inverse, lambda x: x, dequantize, rows)]
+    rest = Chain(flow.floating)
+    reports = [_trip(f"{what} -> noise -> {what}", values, rest, rest.inverse, lambda x: x, changed, rows)]
     try:
         noise, rows = flow._noise(len(images) if context is None else 1, context)
     except NotImplementedError:  # a base without samples
         return reports
-    way = f"noise -> images -> noise, temperature {temperature:g}"
+    way = f"noise -> {what} -> noise, temperature {temperature:g}"
 
-    def decode(noise: Tensor) -> Tensor:
-        return rest.inverse(noise, rows)[0]
-
-    return [*reports, _trip(way, temperature * noise, rest.inverse, rest, decode, dequantize, rows)]
+    trip = _trip(way, temperature * noise, rest.inverse, rest, lambda z: rest.inverse(z, rows)[0], changed, rows)
+    return [*reports, trip]
 
 
 def _trip(
@@ -215,14 +219,14 @@ def _trip(
     there: Map,
     back: Map,
     decode: Callable[[Tensor], Tensor],
-    dequantize: Transform,
+    share_changed: Callable[[Tensor, Tensor], float],
     rows: Any,
 ) -> LayerReport:
     """There and back; ``decode`` gives the values of pixels for what is there at start and end."""
     try:
         middle, logabsdet = there(start, rows)
         end, _ = back(middle, rows)
-        changed = _share_changed(dequantize, decode(start), decode(end))
+        changed = share_changed(decode(start), decode(end))
     except ArithmeticError:  # a layer of it has no inverse
         return LayerReport(name, "whole flow", None, float("nan"), float("inf"), changed=1.0)
     error = (end - start).abs().max() / start.abs().max().clamp_min(torch.finfo(start.dtype).tiny)
@@ -235,6 +239,11 @@ def _share_changed(dequantize: Transform, before: Tensor, after: Tensor) -> floa
     finite = (before.isfinite() & after.isfinite()).flatten(1).all(1)
     first, second = (dequantize.inverse(values.nan_to_num(0.0, 0.0, 0.0))[0] for values in (before, after))
     return float(torch.where(finite, (first != second).flatten(1).double().mean(1), 1.0).mean())
+
+
+def _share_moved(before: Tensor, after: Tensor) -> float:
+    """The share of values that differ by more than a thousandth of the standard deviation of all."""
+    return float(1 - ((before - after).abs() <= 1e-3 * before.std()).double().mean())
 
 
 def _kind(layer: nn.Module) -> str:

@@ -10,8 +10,8 @@ from torch import Tensor
 from nflows_woodbury.checks import check_positive_int, check_uint8_images
 from nflows_woodbury.data.images import ImageSet
 from nflows_woodbury.evaluation.pictures import png_bytes
-from nflows_woodbury.evaluation.samples import class_numbers
-from nflows_woodbury.flow import ImageFlow
+from nflows_woodbury.evaluation.samples import as_inputs, class_numbers
+from nflows_woodbury.flow import FieldFlow, GridFlow
 
 __all__ = [
     "bits_per_dim",
@@ -24,7 +24,7 @@ _PNG_FRAME = 57  # bytes of a PNG file that don't depend on the image: signature
 
 @torch.no_grad()
 def bits_per_dim(
-    flow: ImageFlow,
+    flow: GridFlow,
     images: ImageSet,
     *,
     batch_size: int | None = None,
@@ -56,11 +56,12 @@ def bits_per_dim(
             were.
 
     Returns:
-        float64 ``(N,)``, on the CPU.
+        float64 ``(N,)``, on the CPU. Of fields the differential bits/dim, which are exact.
 
     Raises:
         TypeError: for counts that are not integers.
-        ValueError: for counts below 1, no images, images of another shape than the model's, or missing labels.
+        ValueError: for counts below 1, or above 1 for fields, no images, images of another shape than the model's, or
+            missing labels.
 
     Reference: Burda, Grosse and Salakhutdinov, Importance weighted autoencoders, ICLR 2016, theorem 1. For
     dequantization: Ho, Chen, Srinivas, Duan and Abbeel, Flow++, ICML 2019, whose code evaluates with ``K = 4096``;
@@ -81,6 +82,11 @@ def bits_per_dim(
     check_positive_int("importance_samples", importance_samples)
     if not len(images):
         raise ValueError("images must hold at least one image, got none")
+    if isinstance(flow, FieldFlow) and (samples > 1 or importance_samples > 1):
+        raise ValueError(
+            f"samples and importance_samples must be 1 for fields, whose likelihood is exact, got {samples} and "
+            f"{importance_samples}"
+        )
     device = next(flow.parameters()).device
     context = class_numbers(flow, images.labels)
     mode, means = flow.training, []
@@ -89,7 +95,7 @@ def bits_per_dim(
         flow.eval()
         try:
             for start in range(0, len(images), batch_size):
-                batch = images.images[start : start + batch_size].to(device)
+                batch = as_inputs(flow, images.images[start : start + batch_size])
                 rows = None if context is None else context[start : start + batch_size]
                 estimates = [_estimate(flow, batch, rows, importance_samples) for _ in range(samples)]
                 means.append(torch.stack(estimates).mean(0))
@@ -98,7 +104,7 @@ def bits_per_dim(
     return torch.cat(means)
 
 
-def _estimate(flow: ImageFlow, images: Tensor, context: Tensor | None, count: int) -> Tensor:
+def _estimate(flow: GridFlow, images: Tensor, context: Tensor | None, count: int) -> Tensor:
     """One importance-weighted estimate from ``count`` draws, float64 (B,); of one draw exactly that draw."""
     draws = torch.stack([flow(images, context).double().cpu() for _ in range(count)])
     lowest = draws.amin(0)

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
+from math import log, prod
 from pathlib import Path
 from statistics import mean, stdev
 from time import perf_counter
@@ -23,11 +24,16 @@ from nflows_woodbury.files import write_json
 __all__ = ["evaluate", "measure", "spread"]
 
 
+_BITS = {"bits_per_dim": "bits/dim", "differential_bits_per_dim": "differential bits/dim"}
+
+
 def evaluate(
     checkpoints: Sequence[str], *, data: str | None = None, samples: int = 1, importance_samples: int = 1,
     seed: int = 0, limit: int | None = None, averaged: bool = True, json: str | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Test bits per dimension of trained flows, each on the data of its run or on others of the same shape.
+
+    Of fields the records hold ``log_density_nats`` and ``differential_bits_per_dim`` in place of ``bits_per_dim``.
 
     Args:
         checkpoints: checkpoints or run folders, such as runs with several seeds.
@@ -66,10 +72,14 @@ def spread(records: Sequence[dict[str, Any]]) -> str:
     >>> spread([{"bits_per_dim": 1.0}, {"bits_per_dim": 2.0}])
     '2 runs: 1.500 bits/dim, standard deviation 0.707'
     """
-    bits = [record["bits_per_dim"] for record in records if record["bits_per_dim"] is not None]
+    names = {name for record in records for name in _BITS if name in record}
+    if len(names) > 1:
+        return f"{len(records)} runs, of images and of fields, whose likelihoods are not to be compared"
+    (name,) = names
+    bits = [record[name] for record in records if record[name] is not None]
     if len(bits) < 2:
         return f"{len(records)} runs, {len(bits)} with a finite likelihood"
-    return f"{len(bits)} runs: {mean(bits):.3f} bits/dim, standard deviation {stdev(bits):.3f}"
+    return f"{len(bits)} runs: {mean(bits):.3f} {_BITS[name]}, standard deviation {stdev(bits):.3f}"
 
 
 def measure(
@@ -90,7 +100,7 @@ def measure(
     bits = bits_per_dim(run.flow, images, samples=samples, importance_samples=importance_samples, seed=seed)
     flow, training = run.saved["flow"], run.saved["training"]
     return {
-        "bits_per_dim": _number(bits.mean()),
+        **(_density(run, bits) if run.source.is_fields else {"bits_per_dim": _number(bits.mean())}),
         "standard_error": _number(bits.std() / len(bits) ** 0.5) if len(bits) > 1 else None,
         "data": run.source.name,
         "data_change": run.change,
@@ -108,6 +118,12 @@ def measure(
         "flow": flow,
         "training": training,
     }
+
+
+def _density(run: Run, bits: Tensor) -> dict[str, float | None]:
+    """Of fields: the mean log-density in nats, and what stands in place of bits per dimension."""
+    nats = -bits * prod(run.source.shape) * log(2)
+    return {"log_density_nats": _number(nats.mean()), "differential_bits_per_dim": _number(bits.mean())}
 
 
 def _number(value: Tensor) -> float | None:

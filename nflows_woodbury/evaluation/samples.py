@@ -9,13 +9,26 @@ from torch import Tensor, nn
 
 from nflows_woodbury.checks import check_class_numbers, check_positive_int, check_uint8_images
 from nflows_woodbury.data.images import ImageSet
-from nflows_woodbury.flow import ImageFlow
+from nflows_woodbury.flow import FieldFlow, GridFlow
 from nflows_woodbury.transforms.nets import OneHot
 
-__all__ = ["class_numbers", "interpolations", "nearest_images", "reconstructions", "sample_classes"]
+__all__ = ["as_inputs", "class_numbers", "interpolations", "nearest_images", "reconstructions", "sample_classes"]
 
 
-def class_numbers(flow: ImageFlow, labels: Tensor | None) -> Tensor | None:
+def as_inputs(flow: GridFlow, images: Tensor) -> Tensor:
+    """Images, or fields, on the device of a flow; fields also in its dtype.
+
+    >>> import torch
+    >>> from nflows_woodbury.config import FlowConfig
+    >>> flow = FlowConfig((1, 8, 8), levels=1, steps=1, hidden_channels=8, first="standardize").build()
+    >>> as_inputs(flow, torch.zeros(2, 1, 8, 8).double()).dtype
+    torch.float32
+    """
+    like = next(flow.parameters())
+    return images.to(like.device, like.dtype if isinstance(flow, FieldFlow) else images.dtype)
+
+
+def class_numbers(flow: GridFlow, labels: Tensor | None) -> Tensor | None:
     """The labels of images as context of a flow with classes, on its device; None for a flow without classes.
 
     Args:
@@ -41,8 +54,8 @@ def class_numbers(flow: ImageFlow, labels: Tensor | None) -> Tensor | None:
     return check_class_numbers(labels, flow.num_classes).to(next(flow.parameters()).device)
 
 
-def sample_classes(flow: ImageFlow, count: int, *, label: int | None = None, temperature: float = 1.0) -> Tensor:
-    """Samples of a model with or without classes: uint8 ``(count, c, h, w)``, on the flow's device.
+def sample_classes(flow: GridFlow, count: int, *, label: int | None = None, temperature: float = 1.0) -> Tensor:
+    """Samples of a model with or without classes: uint8, or floats, ``(count, *shape)``, on the flow's device.
 
     Args:
         flow: the model.
@@ -69,7 +82,7 @@ def sample_classes(flow: ImageFlow, count: int, *, label: int | None = None, tem
 
 
 @torch.no_grad()
-def reconstructions(flow: ImageFlow, images: Tensor, context: Tensor | None = None) -> Tensor:
+def reconstructions(flow: GridFlow, images: Tensor, context: Tensor | None = None) -> Tensor:
     """Images to noise and back.
 
     Exact in float64; in float32 a pixel whose dequantized value lies on a bin's edge may move to the next bin. A model
@@ -95,7 +108,7 @@ def reconstructions(flow: ImageFlow, images: Tensor, context: Tensor | None = No
 
 @torch.no_grad()
 def interpolations(
-    flow: ImageFlow, first: Tensor, second: Tensor, num: int, context: Tensor | tuple[Tensor, Tensor] | None = None
+    flow: GridFlow, first: Tensor, second: Tensor, num: int, context: Tensor | tuple[Tensor, Tensor] | None = None
 ) -> Tensor:
     r"""Pictures between pairs of images: images to noise, a straight line between the two noises, and back.
 
@@ -135,8 +148,11 @@ def interpolations(
     """
     if check_positive_int("num", num) < 2:
         raise ValueError(f"num must be at least 2, for both ends, got {num}")
-    check_uint8_images(first)
-    check_uint8_images(second)
+    for images in (first, second):
+        if isinstance(flow, FieldFlow):
+            flow.check_data(images)
+        else:
+            check_uint8_images(images)
     _same_shape("first and second", first, second)
     if isinstance(context, tuple):
         _same_shape("the two contexts", *context)

@@ -15,7 +15,7 @@ from torch import Tensor
 from nflows_woodbury.checks import check_positive_int, check_uint8_images
 from nflows_woodbury.data.images import ImageSet
 from nflows_woodbury.evaluation.likelihood import bits_per_dim, png_bits_per_dim, usual_batch_size
-from nflows_woodbury.flow import ImageFlow
+from nflows_woodbury.flow import GridFlow
 
 __all__ = ["STRANGENESS", "Scores", "auroc", "quantiles", "score_images"]
 
@@ -52,7 +52,7 @@ class Scores:
 
 
 def score_images(
-    flow: ImageFlow,
+    flow: GridFlow,
     images: ImageSet,
     *,
     bits: int = 8,
@@ -130,7 +130,7 @@ def auroc(values: Tensor, positive: Tensor) -> float:
     return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * (total - count)))
 
 
-def _mixture(flow: ImageFlow, images: ImageSet, seed: int, batch_size: int) -> tuple[Tensor, Tensor]:
+def _mixture(flow: GridFlow, images: ImageSet, seed: int, batch_size: int) -> tuple[Tensor, Tensor]:
     """Bits/dim of one draw, ``-log2 mean_k p(x | k) / D``, and the likeliest class, of which there may be none."""
     classes: list[Tensor | None] = [torch.full((len(images),), label) for label in range(flow.num_classes)]
     classes = classes or [None]
@@ -144,7 +144,7 @@ def _mixture(flow: ImageFlow, images: ImageSet, seed: int, batch_size: int) -> t
 
 
 @torch.no_grad()
-def _norms(flow: ImageFlow, images: ImageSet, classes: Tensor, seed: int, batch_size: int) -> Tensor:
+def _norms(flow: GridFlow, images: ImageSet, classes: Tensor, seed: int, batch_size: int) -> Tensor:
     device, mode, norms = next(flow.parameters()).device, flow.training, []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)

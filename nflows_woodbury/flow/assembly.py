@@ -12,6 +12,7 @@ from nflows.transforms.base import Transform
 from torch import nn
 
 from nflows_woodbury.checks import check_field_shape, check_image_shape, check_positive_int
+from nflows_woodbury.flow.condition import Condition, Conditions
 from nflows_woodbury.flow.fields import FieldFlow
 from nflows_woodbury.flow.images import ImageFlow
 from nflows_woodbury.transforms import ActNorm, Chain, Multiscale, Reversible, SplitPrior, Squeeze, TopPrior
@@ -45,6 +46,7 @@ def image_flow(
     dequantize: Transform | None = None,
     context_features: int | None = None,
     embedding_net: nn.Module | None = None,
+    condition: Condition | None = None,
     squeeze: Callable[[], Transform] = Squeeze,
     reversible: bool = False,
 ) -> ImageFlow:
@@ -66,6 +68,13 @@ def image_flow(
         context_features: features of the (embedded) context that the learned priors take; couplings get theirs by
             ``partial(AffineCoupling, ..., context_features=...)``. None makes the priors ignore context.
         embedding_net: see :class:`ImageFlow`.
+        condition: makes the flow one given an image, which is then the context: a function from a level's shape to the
+            network that makes ``context_features`` features of the given image for that level, such as
+            ``partial(ConditionNet, in_channels=3, features=16)``; one network for all levels; or a list with a function
+            or a network for each. Features are resized to the level's size; couplings and priors see them. A list of
+            numbers stands for a pyramid: the context is then a list of images with so many channels, one for each
+            level, the finest first. With ``embedding_net=OneHot(num_classes)`` the context is a tuple, class numbers
+            and that.
         squeeze: what a level begins with, ``() -> Transform``, :class:`Squeeze` or :class:`HaarSqueeze`.
         reversible: make each level a :class:`Reversible` chain, whose training memory does not grow with ``steps``. The
             same model, with the same state dict.
@@ -89,10 +98,12 @@ def image_flow(
     """
     shape = check_image_shape(shape)
     first = dequantize if dequantize is not None else UniformDequantize()
+    conditions = Conditions(condition, check_positive_int("levels", levels), context_features, embedding_net)
     multiscale = _multiscale(
-        shape, levels, steps, mixing, coupling, squeeze, context_features=context_features, reversible=reversible
-    )
-    return ImageFlow(Chain([first, multiscale]), _base(base, shape), embedding_net, shape=shape)
+        shape, levels, steps, mixing, coupling, squeeze, conditions, context_features=context_features,
+        reversible=reversible,
+    )  # fmt: skip
+    return ImageFlow(Chain([first, multiscale]), _base(base, shape), conditions.embedding, shape=shape)
 
 
 def field_flow(
@@ -106,6 +117,7 @@ def field_flow(
     base: Base = standard_normal,
     context_features: int | None = None,
     embedding_net: nn.Module | None = None,
+    condition: Condition | None = None,
     squeeze: Callable[[], Transform] = Squeeze,
     reversible: bool = False,
 ) -> FieldFlow:
@@ -124,6 +136,7 @@ def field_flow(
         base: as for :func:`image_flow`.
         context_features: as for :func:`image_flow`.
         embedding_net: as for :class:`ImageFlow`.
+        condition: as for :func:`image_flow`.
         squeeze: as for :func:`image_flow`.
         reversible: as for :func:`image_flow`.
 
@@ -146,11 +159,13 @@ def field_flow(
     shape = check_field_shape(shape)
     if first is not None and not isinstance(first, Transform):
         raise TypeError(f"first must be a transform, such as Standardize({shape[0]}), or None, got {first!r}")
+    conditions = Conditions(condition, check_positive_int("levels", levels), context_features, embedding_net)
     multiscale = _multiscale(
-        shape, levels, steps, mixing, coupling, squeeze, context_features=context_features, reversible=reversible
-    )
+        shape, levels, steps, mixing, coupling, squeeze, conditions, context_features=context_features,
+        reversible=reversible,
+    )  # fmt: skip
     transform = multiscale if first is None else Chain([first, multiscale])
-    return FieldFlow(transform, _base(base, shape), embedding_net, shape=shape)
+    return FieldFlow(transform, _base(base, shape), conditions.embedding, shape=shape)
 
 
 def _base(base: Base, shape: Shape) -> Distribution:
@@ -166,6 +181,7 @@ def _multiscale(
     mixing: Part | Sequence[Part],
     coupling: Part | Sequence[Part],
     squeeze: Callable[[], Transform],
+    conditions: Conditions,
     *,
     context_features: int | None,
     reversible: bool,
@@ -183,7 +199,7 @@ def _multiscale(
             chain.append(Chain([ActNorm(channels), mixings[level](level_shape), couplings[level](level_shape)]))
         prior = TopPrior if level == levels - 1 else SplitPrior
         chain.append(prior(level_shape, context_features=context_features))
-        parts.append((Reversible if reversible else Chain)(chain))
+        parts.append(conditions.apply((Reversible if reversible else Chain)(chain), level, level_shape))
         shapes.append(level_shape)
         channels = channel_halves(channels)[0]
     return Multiscale(parts, shapes)

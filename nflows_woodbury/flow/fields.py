@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from nflows.distributions.base import Distribution
@@ -78,22 +79,22 @@ class FieldFlow(GridFlow):
         """FloatingPointError with how many fields are not finite, given the log-dets ``(B,)`` of their making."""
         check_finite(logabsdet, "fields", "values")
 
-    def forward(self, fields: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(self, fields: Tensor, context: Any = None) -> Tensor:
         """Differential bits per dimension of fields: ``-log_prob / (D log 2)``, shape ``(B,)``; may be negative."""
         return super().forward(fields, context)
 
-    def initialize(self, fields: Tensor, context: Tensor | None = None) -> None:
+    def initialize(self, fields: Tensor, context: Any = None) -> None:
         """Start what starts from data (the first transform, ActNorm) on a batch of fields; once, before training."""
         super().initialize(fields, context)
 
-    def transform_from_noise(self, noise: Tensor, context: Tensor | None = None) -> Tensor:
+    def transform_from_noise(self, noise: Tensor, context: Any = None) -> Tensor:
         """Fields ``(B, *shape)`` of flat noise ``(B, D)``, with a gradient; FloatingPointError where not finite."""
         fields, logabsdet = self._generate(noise, self._embedding_net(context))
         self.check_made(logabsdet)
         return fields
 
     def sample_and_log_prob(
-        self, num_samples: int, context: Tensor | None = None, *, generator: torch.Generator | None = None
+        self, num_samples: int, context: Any = None, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """:meth:`rsample_and_log_prob`: with a gradient, as nflows has it; FloatingPointError where not finite."""
         fields, log_prob = self.rsample_and_log_prob(num_samples, context, generator=generator)

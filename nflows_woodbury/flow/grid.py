@@ -13,6 +13,7 @@ from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
 from nflows_woodbury.checks import check_floating, check_natural_number, check_positive_int
+from nflows_woodbury.flow.condition import ConditionEmbedding, Given
 from nflows_woodbury.transforms.hosts import LoadableFlow, draw
 from nflows_woodbury.transforms.initialization import initialize
 from nflows_woodbury.transforms.nets import OneHot
@@ -23,10 +24,11 @@ __all__ = ["GridFlow"]
 class GridFlow(LoadableFlow, ABC):
     """An nflows ``Flow`` over data on a grid: :class:`ImageFlow` over uint8 images, :class:`FieldFlow` over floats.
 
-    A flow of another kind of data is a subclass with three members:
+    A flow of another kind of data is a subclass with four members:
 
     * ``check_data(inputs)`` raises a TypeError or ValueError for data that the flow cannot take.
     * ``check_made(logabsdet)`` raises a FloatingPointError for data from noise that are none, which have no log-det.
+    * ``transform_from_noise(noise, context)`` gives the data of noise.
     * ``floating``: the transforms between floats and noise, in order; what stands before them makes floats of data.
 
     Args:
@@ -56,7 +58,7 @@ class GridFlow(LoadableFlow, ABC):
     @property
     def num_classes(self) -> int:
         """Classes whose numbers the flow takes as context; 0 for a flow without classes."""
-        return self._embedding_net.num_classes if isinstance(self._embedding_net, OneHot) else 0
+        return self._embedding_net.num_classes if isinstance(self._embedding_net, OneHot | ConditionEmbedding) else 0
 
     @property
     @abstractmethod
@@ -71,23 +73,27 @@ class GridFlow(LoadableFlow, ABC):
     def check_made(self, logabsdet: Tensor) -> None:
         """Raise a FloatingPointError for data from noise whose log-dets ``(B,)`` are not finite."""
 
-    def forward(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(self, inputs: Tensor, context: Any = None) -> Tensor:
         """``-log_prob / (D log 2)``, shape ``(B,)``: bits per dimension, of floats differential ones."""
         return -self.log_prob(inputs, context) / (prod(self.shape) * log(2))
 
     @torch.no_grad()
-    def initialize(self, inputs: Tensor, context: Tensor | None = None) -> None:
+    def initialize(self, inputs: Tensor, context: Any = None) -> None:
         """Start the layers that start from data, such as ActNorm, on a batch of data; once, before training."""
         self.check_data(inputs)
         initialize(self, inputs, context)
 
-    def transform_to_noise(self, inputs: Tensor, context: Tensor | None = None) -> Tensor:
+    def transform_to_noise(self, inputs: Tensor, context: Any = None) -> Tensor:
         """Flat noise ``(B, D)`` of data ``(B, *shape)``; :meth:`transform_from_noise` goes back."""
         self.check_data(inputs)
         noise: Tensor = super().transform_to_noise(inputs, context)
         return noise
 
-    def decode(self, noise: Tensor, context: Tensor | None = None) -> Tensor:
+    @abstractmethod
+    def transform_from_noise(self, noise: Tensor, context: Any = None) -> Tensor:
+        """Data ``(B, *shape)`` of flat noise ``(B, D)``."""
+
+    def decode(self, noise: Tensor, context: Any = None) -> Tensor:
         """Floats ``(B, *shape)`` of flat noise ``(B, D)``, with a gradient; the dequantization of images is left out.
 
         Of images they are the values ``y`` in [-1/2, 1/2) that dequantization makes of pixels and the floor makes
@@ -101,7 +107,7 @@ class GridFlow(LoadableFlow, ABC):
     def sample(
         self,
         num_samples: int,
-        context: Tensor | None = None,
+        context: Any = None,
         batch_size: int | None = None,
         *,
         temperature: float = 1.0,
@@ -141,7 +147,7 @@ class GridFlow(LoadableFlow, ABC):
     def rsample(
         self,
         num_samples: int,
-        context: Tensor | None = None,
+        context: Any = None,
         *,
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
@@ -157,7 +163,7 @@ class GridFlow(LoadableFlow, ABC):
         return values if context is None else values.unflatten(0, (-1, num_samples))
 
     def rsample_and_log_prob(
-        self, num_samples: int, context: Tensor | None = None, *, generator: torch.Generator | None = None
+        self, num_samples: int, context: Any = None, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """:meth:`rsample`, with the log-density of these floats in nats; both with a gradient.
 
@@ -171,14 +177,21 @@ class GridFlow(LoadableFlow, ABC):
             return values, log_prob
         return values.unflatten(0, (-1, num_samples)), log_prob.unflatten(0, (-1, num_samples))
 
-    def _log_prob(self, inputs: Tensor, context: Tensor | None) -> Tensor:
+    def log_prob(self, inputs: Tensor, context: Any = None) -> Tensor:
+        """Log-density ``(B,)`` in nats, of images of the dequantized ones less the log-volume of their bins."""
+        if isinstance(self._embedding_net, ConditionEmbedding):
+            return self._log_prob(inputs, context)  # nflows' own makes a tensor of every context
+        log_prob: Tensor = super().log_prob(inputs, context)
+        return log_prob
+
+    def _log_prob(self, inputs: Tensor, context: Any) -> Tensor:
         self.check_data(inputs)
         rows = self._embedding_net(context)
         noise, logabsdet = self._transform(inputs, context=rows)
         return self._base_log_prob(noise, rows) + logabsdet
 
     def _base_log_prob(self, noise: Tensor, rows: Any) -> Tensor:
-        log_prob: Tensor = self._distribution.log_prob(noise, context=rows)
+        log_prob: Tensor = self._distribution.log_prob(noise, context=None if isinstance(rows, Given) else rows)
         return log_prob
 
     def _generate(self, noise: Tensor, rows: Any) -> tuple[Tensor, Tensor]:
@@ -194,13 +207,15 @@ class GridFlow(LoadableFlow, ABC):
             total = total + logabsdet
         return values, total
 
-    def _noise(
-        self, num_samples: int, context: Tensor | None, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Any]:
+    def _noise(self, num_samples: int, context: Any, generator: torch.Generator | None = None) -> tuple[Tensor, Any]:
         """Noise of the base in the flow's dtype, (rows, D), and the embedded context of each row."""
         rows = self._embedding_net(context)
-        noise = draw(self._distribution, num_samples, rows, generator)
-        if rows is not None:
+        if isinstance(rows, Given):  # for the levels alone
+            noise = draw(self._distribution, num_samples * rows.rows, None, generator)
+            rows = rows.repeated(num_samples)
+        else:
+            noise = draw(self._distribution, num_samples, rows, generator)
+        if isinstance(rows, Tensor):
             noise, rows = noise.flatten(0, 1), rows.repeat_interleave(num_samples, 0)
         dtypes = [parameter.dtype for parameter in self._transform.parameters()]  # torch 2.4 compiles no next()
         return noise.to(dtypes[0] if dtypes else noise.dtype), rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from nflows.distributions.base import Distribution
@@ -72,7 +73,7 @@ class ImageFlow(GridFlow):
         """FloatingPointError with how many images are not finite, given the log-dets ``(B,)`` of their making."""
         check_finite(logabsdet)
 
-    def forward(self, images: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, context: Any = None) -> Tensor:
         """Bits per dimension of uint8 images ``(B, c, h, w)``: ``-log_prob / (c h w log 2)``, shape ``(B,)``.
 
         With uniform dequantization one draw of the noise gives an unbiased estimate of an upper bound on the
@@ -80,11 +81,11 @@ class ImageFlow(GridFlow):
         """
         return super().forward(images, context)
 
-    def initialize(self, images: Tensor, context: Tensor | None = None) -> None:
+    def initialize(self, images: Tensor, context: Any = None) -> None:
         """Start the layers that start from data (ActNorm) on a batch of uint8 images; once, before training."""
         super().initialize(images, context)
 
-    def transform_from_noise(self, noise: Tensor, context: Tensor | None = None) -> Tensor:
+    def transform_from_noise(self, noise: Tensor, context: Any = None) -> Tensor:
         """Uint8 images ``(B, c, h, w)`` of flat noise ``(B, c h w)``, which have no gradient; :meth:`decode` has one.
 
         Raises:
@@ -104,7 +105,7 @@ class ImageFlow(GridFlow):
 
     @torch.no_grad()
     def sample_and_log_prob(
-        self, num_samples: int, context: Tensor | None = None, *, generator: torch.Generator | None = None
+        self, num_samples: int, context: Any = None, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """Draw uint8 images, with the log-density of the dequantized points that they are the floor of.
 

@@ -41,7 +41,7 @@ class Steps(IterableDataset[Batch]):
             return images
         drawn = np.random.default_rng([FLIPS, self.config.seed, step]).random(self.config.batch_size) < 0.5
         rows = torch.from_numpy(drawn[part * len(images) : (part + 1) * len(images)])
-        return torch.where(rows[:, None, None, None], images.flip(-1), images)
+        return torch.where(rows.view(-1, *[1] * (images.dim() - 1)), images.flip(-1), images)
 
 
 def noise_seed(seed: int, step: int, part: int) -> int:

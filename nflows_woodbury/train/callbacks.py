@@ -18,9 +18,10 @@ from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 from torch import Tensor
 from tqdm import tqdm
 
+from nflows_woodbury.evaluation.colours import pictured
 from nflows_woodbury.evaluation.likelihood import bits_per_dim
 from nflows_woodbury.evaluation.pictures import image_grid, pair_grid, save_png
-from nflows_woodbury.evaluation.samples import class_numbers, reconstructions, sample_classes
+from nflows_woodbury.evaluation.samples import as_inputs, class_numbers, reconstructions, sample_classes
 from nflows_woodbury.train.signals import handled
 
 __all__ = ["Checkpoints", "Pictures", "ProgressBar", "StopOnSignal", "Validation"]
@@ -97,8 +98,9 @@ class Pictures(pl.Callback):
             torch.manual_seed(module.config.seed)
             samples = sample_classes(module.evaluated, self.count, temperature=module.config.temperature).cpu()
             context = class_numbers(module.evaluated, batch.labels)
-            back = reconstructions(module.evaluated, batch.images.to(module.device), context).cpu()
-        return {"samples": image_grid(samples), "reconstructions": pair_grid(batch.images, back)}
+            back = reconstructions(module.evaluated, as_inputs(module.evaluated, batch.images), context).cpu()
+        images, back, samples = pictured(batch.images, back, samples)
+        return {"samples": image_grid(samples), "reconstructions": pair_grid(images, back)}
 
 
 class Validation(pl.Callback):
@@ -120,7 +122,7 @@ class Validation(pl.Callback):
         if images is not None and _is_time(trainer, module, batch_idx):
             self.value = float(bits_per_dim(module.evaluated, images).mean())
             for logger in trainer.loggers:  # at once: module.log waits for its turn, and then repeats it
-                logger.log_metrics({"validation_bits_per_dim": self.value}, step=trainer.global_step)
+                logger.log_metrics({f"validation_{module.measure}": self.value}, step=trainer.global_step)
 
 
 def _is_time(trainer: pl.Trainer, module: Any, batch_index: int) -> bool:
@@ -162,7 +164,8 @@ class ProgressBar(pl.Callback):
         if self._bar is None or not module.is_step_end(batch_idx):
             return
         if trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps:
-            values = {"bits/dim": float(trainer.progress_bar_metrics.get("train_bits_per_dim", float("nan")))}
+            bits = trainer.progress_bar_metrics.get(f"train_{module.measure}", float("nan"))
+            values = {module.measure.replace("_per_", "/").replace("_", " "): float(bits)}
             if self.validation.value is not None:
                 values["validation"] = self.validation.value
             self._bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)

@@ -114,10 +114,13 @@ def _images(comparison: Comparison) -> ImageSource:
     training = comparison.training
     run = next(comparison.out.glob("*/checkpoints/last.ckpt"), None)
     if run is None:
-        return open_source(
+        new = open_source(
             training.data, size=training.size, test_images=training.test_images or None,
             skip_broken=training.skip_broken,
         )  # fmt: skip
+        if new.is_fields:
+            raise ValueError(f"data must be images, whose bits/dim are compared, got fields in {training.data}")
+        return new
     source, change = open_images(read_run(run).saved)
     if change is not None:
         raise ValueError(f"the images in {training.data} are not those of the comparison any more: {change}")

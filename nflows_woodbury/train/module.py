@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from functools import cached_property
-from math import ceil
+from math import ceil, prod
 from time import perf_counter, process_time
 from typing import Any
 
@@ -14,11 +14,12 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from nflows_woodbury.checkpoint import check_kind
 from nflows_woodbury.config import FlowConfig
 from nflows_woodbury.data.sources import ImageSource
 from nflows_woodbury.evaluation.diagnosis import first_not_finite
-from nflows_woodbury.evaluation.samples import class_numbers
-from nflows_woodbury.flow import ImageFlow
+from nflows_woodbury.evaluation.samples import as_inputs, class_numbers
+from nflows_woodbury.flow import GridFlow
 from nflows_woodbury.train.batches import Batch, Steps, noise_seed
 from nflows_woodbury.train.config import TrainingConfig
 
@@ -52,6 +53,7 @@ class FlowTraining(pl.LightningModule):
         super().__init__()
         if source.shape != flow_config.shape:
             raise ValueError(f"shape must be that of the images, {source.shape}, got {flow_config.shape}")
+        check_kind({"flow": flow_config.to_dict()}, source)
         if 0 < flow_config.num_classes < (source.num_classes or 0):
             classes = flow_config.num_classes
             raise ValueError(f"num_classes must be at least the images' {source.num_classes}, got {classes}")
@@ -68,9 +70,14 @@ class FlowTraining(pl.LightningModule):
         self._cpu_seconds, self._cpu_started = 0.0, process_time()
 
     @property
-    def evaluated(self) -> ImageFlow:
+    def evaluated(self) -> GridFlow:
         """The flow that pictures and likelihoods are of, the averaged one if there is one."""
         return self.flow if self.average is None else self.average
+
+    @property
+    def measure(self) -> str:
+        """What is minimised, as it is called in the log."""
+        return "differential_bits_per_dim" if self.flow_config.is_fields else "bits_per_dim"
 
     def setup(self, stage: str) -> None:
         """Start ActNorm from the first images, the same on every rank, before Lightning wraps the module."""
@@ -79,7 +86,7 @@ class FlowTraining(pl.LightningModule):
         batches = [self.source.batch(step, size, seed=seed) for step in range(ceil(_start_images(self.source) / size))]
         labels = [batch.labels for batch in batches if batch.labels is not None]
         torch.manual_seed(seed)
-        images = torch.cat([batch.images for batch in batches]).to(self.device)
+        images = as_inputs(self.flow, torch.cat([batch.images for batch in batches]))
         self.flow.initialize(images, class_numbers(self.flow, torch.cat(labels) if labels else None))
         if self.average is not None:
             self.average.load_state_dict(self.flow.state_dict())
@@ -95,10 +102,11 @@ class FlowTraining(pl.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Bits per dimension of a batch, or of its part."""
         step, part, images, labels = batch
+        images = as_inputs(self.flow, images)
         torch.manual_seed(noise_seed(self.config.seed, step, part))
         self._batch = step, part, images, labels
         loss: Tensor = self.flow(images, class_numbers(self.flow, labels)).mean()
-        self.log("train_bits_per_dim", loss.detach(), prog_bar=True)
+        self.log(f"train_{self.measure}", loss.detach(), prog_bar=True)
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -202,5 +210,4 @@ class FlowTraining(pl.LightningModule):
 
 def _start_images(source: ImageSource) -> int:
     """As many images as have the pixels of 256 images of 32 x 32, at least 16 and at most 256."""
-    _, height, width = source.shape
-    return min(256, max(16, 256 * 32**2 // (height * width)))
+    return min(256, max(16, 256 * 32**2 // prod(source.shape[1:])))

@@ -60,7 +60,17 @@ def start(flow: FlowConfig, training: TrainingConfig, running: Running, *, condi
         check_free(folder)
         print(*summary, sep="\n", flush=True)
     classes = _num_classes(source) if conditional else 0
-    _train(replace(flow, shape=source.shape, num_classes=classes), training, source, folder, running)
+    flow = replace(flow, shape=source.shape, num_classes=classes, first=_first(flow, source))
+    _train(flow, training, source, folder, running)
+
+
+def _first(flow: FlowConfig, source: ImageSource) -> str | None:
+    """What fields meet first; ValueError for one of images."""
+    if source.is_fields:
+        return flow.first or "standardize"
+    if flow.first is not None:
+        raise ValueError(f"first must be left out for images, which are dequantized first, got {flow.first!r}")
+    return None
 
 
 def _open(training: TrainingConfig, running: Running) -> ImageSource:
@@ -187,11 +197,18 @@ def _finish(folder: Path, source: ImageSource) -> None:
     record = measure(Run(flow.to(find_device()), saved, source))
     write_json(folder / "result.json", [record])
     size = "x".join(map(str, source.shape))
-    bits = float("nan") if record["bits_per_dim"] is None else record["bits_per_dim"]
-    print(
-        f"test bits/dim  {bits:.3f}  ({record['images']} images, {size})\n"
-        f"PNG bits/dim   {png_bits_per_dim(source.test.images):.3f}  (each image by itself, without the file's header)"
-    )
+    if source.is_fields:
+        print(
+            f"test log-density  {_finite(record['log_density_nats']):.3f} nats  ({record['images']} fields, {size})\n"
+            f"the same          {_finite(record['differential_bits_per_dim']):.3f} differential bits/dim  "
+            "(in the units of the data; not to be compared with bits/dim of images)"
+        )
+    else:
+        png = png_bits_per_dim(source.test.images)
+        print(
+            f"test bits/dim  {_finite(record['bits_per_dim']):.3f}  ({record['images']} images, {size})\n"
+            f"PNG bits/dim   {png:.3f}  (each image by itself, without the file's header)"
+        )
     places = {
         "samples": folder / "samples.png",
         "reconstructions": folder / "reconstructions.png",
@@ -201,7 +218,12 @@ def _finish(folder: Path, source: ImageSource) -> None:
     }
     for name, place in places.items():
         print(f"{name + ':':17}{place}")
-    print(f"next: nflows-woodbury sample {_quoted(folder)} --temperature 0.9 --out more.png")
+    more = "more.npy" if source.is_fields else "more.png"
+    print(f"next: nflows-woodbury sample {_quoted(folder)} --temperature 0.9 --out {more}")
+
+
+def _finite(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 def _num_classes(source: ImageSource) -> int:
