@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from nflows_woodbury.data.cache import decode_once, file_states, map_array
-from nflows_woodbury.data.decoding import Sides, check_same_size, check_size, fitted
+from nflows_woodbury.data.decoding import Sides, check_size, fitted
 from nflows_woodbury.data.fields import field_set, is_field_array
 from nflows_woodbury.data.images import ImageSet
 from nflows_woodbury.data.sources import ArraySource
@@ -139,7 +139,11 @@ def load_npy(
     path, sides, array = Path(path), check_size(size), map_array(path)
     if is_field_array(array):
         fields = field_set(str(path), array)
-        check_same_size(path, sides, tuple(fields.images.shape[2:]))
+        own = tuple(fields.images.shape[2:])
+        if sides not in (None, own):
+            raise ValueError(
+                f"size must be None or that of the floats in {path}, {own}, as fields are not resized, got {sides}"
+            )
         return ArraySource(fields, name=path.stem, test_images=test_images, split=split)
     images = _pixels(str(path), array)
     held_out_count(len(images), test_images)

@@ -15,6 +15,7 @@ from nflows_woodbury.data.images import ImageSet
 from nflows_woodbury.data.opening import all_images
 from nflows_woodbury.data.walking import shown
 from nflows_woodbury.evaluation.scores import STRANGENESS, auroc, quantiles, score_images
+from nflows_woodbury.flow import FieldFlow
 
 __all__ = ["ScoredImages", "score_data"]
 
@@ -90,9 +91,7 @@ def score_data(
     (16, ['file', 'class', 'bits_per_dim'])
     """
     check_one_of("sort", sort, STRANGENESS), check_positive_int("limit", limit)
-    flow, saved = load_flow(checkpoint, averaged=averaged)
-    if saved["flow"].get("first"):
-        raise ValueError("checkpoint must be of a model of images, which are set beside PNG; got one of fields")
+    flow, saved = _load(checkpoint, averaged)
     flow, options = flow.to(find_device()), {"samples": samples, "seed": seed, "bits": saved["flow"].get("bits", 8)}
     held_out = _held_out(checkpoint, data, limit)
     if data is None:
@@ -119,6 +118,14 @@ def score_data(
         {name: values[name][order] for name in (*STRANGENESS, "png_bits_per_dim")},
         0 if held_out is None else len(held_out),
     )
+
+
+def _load(checkpoint: str, averaged: bool) -> tuple[Any, dict[str, Any]]:
+    """The model of a run and what it saved; ValueError for one of fields."""
+    flow, saved = load_flow(checkpoint, averaged=averaged)
+    if isinstance(flow, FieldFlow):
+        raise ValueError("checkpoint must be of a model of images, which are set beside PNG; got one of fields")
+    return flow, saved
 
 
 def _held_out(checkpoint: str, data: str | None, limit: int) -> Any:

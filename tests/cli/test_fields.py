@@ -144,12 +144,16 @@ def test_what_is_about_images_says_so(trained: Path, data: Path, whole: Path, tm
     assert "first must be one of logit, nothing, standardize; got 'logits'" in refused(
         capsys, "train", *SMALL, "--data", data, "--first", "logits")  # fmt: skip
     assert "data must be images" in refused(
-        capsys, "compare", *SMALL, "--data", data, "--out", tmp_path / "b", "--mixing", "conv1x1", "--seeds", 1)  # fmt: skip
+        capsys, "compare", *SMALL, "--data", data, "--mixing", "conv1x1", "--seeds", 1, "--out", tmp_path / "b"
+    )
     assert "data must be fields, as those that the model was" in refused(
         capsys, "evaluate", trained, "--data", "photos"
     )
     np.save(tmp_path / "other.npy", values(30, 4, 4))
     assert "of shape (1, 8, 8), as the model, got (1, 4, 4)" in refused(
         capsys, "evaluate", trained, "--data", tmp_path / "other.npy")  # fmt: skip
-    assert "data must be images, as those that the model was" in refused(capsys, "evaluate", whole, "--data", data)
-    assert "size must be None or as in" in refused(capsys, "train", "--data", data, "--size", 16)
+    assert "as fields are not resized, got (16, 16)" in refused(capsys, "evaluate", whole, "--data", data)
+    np.save(tmp_path / "large.npy", values(30, 3, 16, 16))
+    assert "data must be images, as those that the model was" in refused(
+        capsys, "evaluate", whole, "--data", tmp_path / "large.npy")  # fmt: skip
+    assert "size must be None or that of the floats" in refused(capsys, "train", "--data", data, "--size", 16)
