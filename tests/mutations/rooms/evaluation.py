@@ -31,7 +31,7 @@ ROWS = [
     ),
     *rows("evaluation/diagnosis.py", "evaluation/test_diagnosis.py -k 'whole or hides or share'",
         ("noise at another temperature", "temperature * noise, rest.inverse", "noise, rest.inverse"),
-        ("noise goes the way of images", "rest.inverse, rest, decode", "rest, rest.inverse, decode"),
+        ("noise goes the way of images", "rest.inverse, rest, lambda z", "rest, rest.inverse, lambda z"),
         ("images that are not finite did not change", "double().mean(1), 1.0)", "double().mean(1), 0.0)"),
         ("pixels that stay count", "(first != second)", "(first == second)"),
         ("any share may change", "self.changed <= MAX_CHANGED", "self.changed <= 1"),
