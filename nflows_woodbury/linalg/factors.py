@@ -27,7 +27,7 @@ from torch import Tensor
 
 from nflows_woodbury.linalg import small
 
-__all__ = ["DENSE", "DIAGONAL", "Factor", "Kind", "Matrices", "Prepared", "prepare", "weighted_sum"]
+__all__ = ["DENSE", "DIAGONAL", "Factor", "Kind", "Matrices", "Prepared", "prepare", "sum_of", "weighted_sum"]
 
 #: what a layer multiplies by, such as ``(A,)`` or ``(U, V)``
 Matrices = tuple[Tensor, ...]
@@ -89,7 +89,7 @@ def prepare(factors: Sequence[Factor], *, inverse: bool = False) -> list[Prepare
         kind = factors[places[0]].kind
         stacked = map(_stack, zip(*(factors[place].tensors for place in places), strict=True))
         matrices, logabsdets = (kind.inverses if inverse else kind.maps)(*stacked)
-        each = zip(zip(*(matrix.unbind() for matrix in matrices), strict=True), logabsdets.unbind(), strict=True)
+        each = zip(zip(*map(_unstack, matrices), strict=True), _unstack(logabsdets), strict=True)
         found |= {place: Prepared(*one) for place, one in zip(places, each, strict=True)}
     return [found[place] for place in range(len(factors))]
 
@@ -104,12 +104,26 @@ def weighted_sum(terms: Sequence[tuple[int, Tensor]]) -> Tensor:
     by_weight: dict[int, list[Tensor]] = {}
     for weight, value in terms:
         by_weight.setdefault(weight, []).append(value)
-    first, *others = (weight * _stack(values).sum(0) for weight, values in by_weight.items())
+    first, *others = (weight * sum_of(values) for weight, values in by_weight.items())
     return sum(others, first)
+
+
+def sum_of(tensors: Sequence[Tensor]) -> Tensor:
+    """The sum of tensors of one shape, of which there is one at least, in one pass.
+
+    >>> import torch
+    >>> sum_of([torch.ones(2), torch.ones(2), torch.ones(2)])
+    tensor([3., 3.])
+    """
+    return torch.stack(list(tensors)).sum(0) if len(tensors) > 1 else tensors[0]
 
 
 def _stack(tensors: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(tensors)) if len(tensors) > 1 else tensors[0][None]
+
+
+def _unstack(tensor: Tensor) -> Sequence[Tensor]:
+    return tensor.unbind() if tensor.shape[0] > 1 else [tensor.squeeze(0)]
 
 
 def _dense(W: Tensor) -> tuple[Matrices, Tensor]:

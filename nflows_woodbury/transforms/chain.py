@@ -10,7 +10,7 @@ import torch
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
-from nflows_woodbury.linalg.factors import Prepared, prepare, weighted_sum
+from nflows_woodbury.linalg.factors import Prepared, prepare, sum_of, weighted_sum
 from nflows_woodbury.linalg.modes import is_plain
 from nflows_woodbury.linalg.precision import at_least_float32, full_precision
 from nflows_woodbury.transforms.base import FactoredTransform, LinearTransform, is_watched
@@ -150,8 +150,8 @@ class LogDets:
 
     def __init__(self, *, inverse: bool = False) -> None:
         self.inverse = inverse
-        #: of layers that are called by themselves, (B,)
-        self.total: Tensor | None = None
+        #: those of layers that are called by themselves, (B,) each
+        self.given: list[Tensor] = []
         #: the pairs ``(m, log |det A|)`` of all other layers
         self.terms: list[tuple[int, Tensor]] = []
 
@@ -168,14 +168,20 @@ class LogDets:
             return outputs
         outputs, logabsdet = (layer.inverse if self.inverse else layer)(inputs, context)
         logabsdet = logabsdet.to(at_least_float32(logabsdet.dtype))
-        self.total = logabsdet if self.total is None else self.total + logabsdet
+        self.given.append(logabsdet)
         return outputs
+
+    @property
+    def total(self) -> Tensor | None:
+        """Of layers that are called by themselves, (B,); None if there are none."""
+        return sum_of(self.given) if self.given else None
 
     def sum(self, outputs: Tensor) -> Tensor:
         """All of them, (B,)."""
         dtype = at_least_float32(outputs.dtype)
+        total = self.total
         if not self.terms:
-            return outputs.new_zeros(outputs.shape[0], dtype=dtype) if self.total is None else self.total
+            return outputs.new_zeros(outputs.shape[0], dtype=dtype) if total is None else total
         of_parameters = weighted_sum(self.terms).to(dtype)
         of_parameters = -of_parameters if self.inverse else of_parameters
-        return of_parameters.expand(outputs.shape[0]).clone() if self.total is None else self.total + of_parameters
+        return of_parameters.expand(outputs.shape[0]).clone() if total is None else total + of_parameters

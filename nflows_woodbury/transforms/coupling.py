@@ -11,6 +11,7 @@ from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
 from nflows_woodbury.checks import check_channel_inputs, check_positive_number, check_shape
+from nflows_woodbury.linalg.affine import affine, bounded
 from nflows_woodbury.linalg.precision import in_layer_dtype, parameter_dtype, sum_pixels
 from nflows_woodbury.transforms.nets import ConvNet, Net, channel_halves
 
@@ -180,13 +181,14 @@ class AffineCoupling(Coupling):
 
     def map_values(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """``e^a (x + t)``."""
-        shift, log_scale = shift_and_log_scale(parameters, self.max_log_scale)
-        return (values + shift) * log_scale.exp(), log_scale
+        shift, raw = parameters.unbind(1)
+        return affine(values, shift, raw, self.max_log_scale)
 
     def unmap_values(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """``e^-a y - t``."""
         shift, log_scale = shift_and_log_scale(parameters, self.max_log_scale)
-        return values * (-log_scale).exp() - shift, -log_scale
+        backwards = -log_scale
+        return values * backwards.exp() - shift, backwards
 
 
 class AdditiveCoupling(Coupling):
@@ -221,7 +223,7 @@ def shift_and_log_scale(parameters: Tensor, bound: float = MAX_LOG_SCALE) -> tup
     (tensor([[100., 100., 100.]]), tensor([[4., 4., 4.]]))
     """
     shift, raw = parameters.unbind(1)
-    return shift, bound * (raw / bound).tanh()
+    return shift, bounded(raw, bound)
 
 
 def _conditioner(net: Net | None, hidden_channels: int | None, num_axes: int) -> Net:
