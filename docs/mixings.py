@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
+from statistics import mean, stdev
 from textwrap import fill
 from typing import Any
 
 import figures
 import matplotlib
 from glance import NOT_PUBLISHED, Row
-from tables import list_table, where
+from tables import list_table, marked, where
 
 from nflows_woodbury.evaluation.ranking import Ranked, plot, ranking
 
@@ -26,7 +28,7 @@ SINGLE = (
     "conv1x1", "conv1x1-plu", "woodbury", "me-woodbury", "emerging", "periodic", "exponential", "finc", "circulant",
     "butterfly",
 )  # fmt: skip
-PAIRS = ("emerging+woodbury", "conv1x1+woodbury", "finc+woodbury", "emerging+butterfly")
+PAIRS = ("emerging+woodbury", "emerging,woodbury", "conv1x1+woodbury", "finc+woodbury", "emerging+butterfly")
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,29 @@ def to_run(setting: Setting, records: Sequence[Record]) -> str:
     wanted = [name for name in SINGLE + PAIRS if any(name in names for names in missing.values())]
     line = setting.command(wanted).replace("\n", "\n   ")
     return f"Not measured yet: {'; '.join(texts)}. The line that goes on:\n\n.. code-block:: sh\n\n   {line}\n"
+
+
+def variants(records: Path) -> str:
+    """The trials of what Woodbury lacks, best first, from ``variants-*.jsonl``, which benchmarks/variants.py writes."""
+    lines = [line for path in sorted(records.glob("variants-*.jsonl")) for line in path.read_text().splitlines()]
+    groups: dict[str, list[Record]] = {}
+    for record in map(json.loads, lines):
+        groups.setdefault(record["variant"], []).append(record)
+    rows = [
+        [
+            name, _mean_of(runs, "bits_per_dim", ".3f"), ", ".join(str(run["seed"]) for run in runs),
+            f"{runs[0]['max_steps']:,}", _mean_of(runs, "cpu_seconds", ".0f"), f"{runs[0]['parameters']:,}",
+            where(runs[0]),
+        ]
+        for name, runs in sorted(groups.items(), key=lambda group: mean(run["bits_per_dim"] for run in group[1]))
+    ]  # fmt: skip
+    header = ["variant", "validation bits/dim", "seeds", "steps", "CPU seconds", "parameters", "mark"]
+    return marked(header, rows) if rows else "Not measured yet.\n"
+
+
+def _mean_of(runs: Sequence[Record], name: str, form: str) -> str:
+    values = [run[name] for run in runs]
+    return with_error(mean(values), stdev(values) / len(values) ** 0.5 if len(values) > 1 else nan, form)
 
 
 def front(rows: Sequence[Ranked], cost: str) -> list[list[str]]:

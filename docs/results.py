@@ -58,6 +58,7 @@ def write(records: Path, folder: Path) -> None:
         "starts": table_of_starts(starts),
         "pictures": "\n".join(map(picture, sorted(records.glob("*.png")))),
         **mixings.write(compared_mixings, folder),
+        "variants": mixings.variants(records),
     }
     for name, text in parts.items():
         path = folder / f"{name}.rst"

@@ -62,6 +62,18 @@ def test_any_mixings_are_joined_by_plus_and_the_second_starts_as_the_identity(fi
     assert (outputs - inputs).norm() < 0.25 * inputs.norm() and (logabsdet.abs() < 0.01 * inputs[0].numel()).all()
 
 
+def test_mixings_joined_by_a_comma_take_turns_from_step_to_step_of_each_level() -> None:
+    name = "emerging,conv1x1+woodbury"
+    assert name in MIXINGS and "emerging," not in MIXINGS and has_ranks(name) and not has_ranks("emerging,conv1x1")
+    flow = FlowConfig((3, 8, 8), levels=2, steps=3, mixing=name, pixel_ranks=(4, 3), hidden_channels=4).build()
+    steps = [step[1] for level in flow._transform[1].levels for step in level if type(step) is Chain]
+    assert [type(mixing).__name__ for mixing in steps] == 2 * ["EmergingConvolution", "Chain", "EmergingConvolution"]
+    updates = [part for mixing in steps for part in mixing.modules() if isinstance(part, LowRankTransform)]
+    assert [update.rank for update in updates] == [8, 4, 8, 3]
+    with pytest.raises(ValueError, match="steps must be at least the turns of emerging,woodbury, got 1"):
+        FlowConfig(steps=1, mixing="emerging,woodbury")
+
+
 def test_each_mixing_of_a_chain_gets_its_own_settings() -> None:
     chain = compose("woodbury+conv1x1-plu+me-woodbury", 3, 5, start="paper")((6, 4, 4))
     ranks = [part.rank for part in chain.modules() if isinstance(part, LowRankTransform)]

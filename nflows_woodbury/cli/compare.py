@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from nflows_woodbury.checks import check_natural_int, check_one_of, check_positive_int
 from nflows_woodbury.cli.flags import Command, add_number
-from nflows_woodbury.cli.settings import add_images, add_model, add_preset, add_training, fields_of, refusals, values_of
+from nflows_woodbury.cli.settings import (
+    MIXING_NAMES,
+    add_images,
+    add_model,
+    add_preset,
+    add_training,
+    fields_of,
+    refusals,
+    values_of,
+)
 from nflows_woodbury.config import LOW_RANK, MIXINGS, FlowConfig
 from nflows_woodbury.files import check_writable
 from nflows_woodbury.train.config import TrainingConfig
@@ -29,7 +38,7 @@ def add_flags(command: argparse.ArgumentParser) -> None:
     """What is compared, the settings that all share, and how it is run."""
     command.add_argument(
         "--mixing", nargs="+", metavar="NAME",
-        help=f"{', '.join(MIXINGS)}, or several in order, as in emerging+woodbury (default: those of the folder)",
+        help=f"{MIXING_NAMES} (default: those of the folder)",
     )  # fmt: skip
     command.add_argument(
         "--seeds", type=int, metavar="N", help="runs of each, with seeds from --seed on (default: those of the folder)"

@@ -12,6 +12,7 @@ from nflows_woodbury.config import (
     COUPLINGS,
     DEQUANTIZERS,
     FIRSTS,
+    MIXINGS,
     SQUEEZES,
     START_NAMES,
     FlowConfig,
@@ -20,7 +21,23 @@ from nflows_woodbury.config import (
 )
 from nflows_woodbury.train.config import PRECISIONS, SCHEDULES, TrainingConfig
 
-__all__ = ["add_images", "add_model", "add_preset", "add_training", "fields_of", "refusals", "values_of"]
+__all__ = [
+    "MIXING_NAMES",
+    "add_images",
+    "add_model",
+    "add_preset",
+    "add_training",
+    "fields_of",
+    "refusals",
+    "values_of",
+]
+
+
+#: what a mixing may be called, for help texts
+MIXING_NAMES = (
+    f"{', '.join(MIXINGS)}; several in order, as in emerging+woodbury, or in turn from step to step, as in "
+    "emerging,woodbury"
+)
 
 
 def add_preset(command: argparse.ArgumentParser) -> None:

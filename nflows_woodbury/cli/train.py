@@ -8,8 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from nflows_woodbury.cli.flags import Command, add_name, add_number
-from nflows_woodbury.cli.settings import add_images, add_model, add_preset, add_training, fields_of, refusals, values_of
-from nflows_woodbury.config import MIXINGS, FlowConfig
+from nflows_woodbury.cli.settings import (
+    MIXING_NAMES,
+    add_images,
+    add_model,
+    add_preset,
+    add_training,
+    fields_of,
+    refusals,
+    values_of,
+)
+from nflows_woodbury.config import FlowConfig
 from nflows_woodbury.train.config import Running, TrainingConfig
 from nflows_woodbury.train.presets import with_changes
 
@@ -20,8 +29,7 @@ def add_flags(command: argparse.ArgumentParser) -> None:
     """The settings of the model and of the run, and how it is run."""
     add_preset(command)
     model = command.add_argument_group("model")
-    mixings = ", ".join(MIXINGS) + ", or several in order, as in emerging+woodbury"
-    add_name(model, "--mixing", FlowConfig().mixing, mixings)
+    add_name(model, "--mixing", FlowConfig().mixing, MIXING_NAMES)
     add_model(model)
     add_images(command.add_argument_group("data"))
     training = command.add_argument_group("training")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import nflows_woodbury
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
     from nflows_woodbury.flow import Shape
 
-__all__ = ["Exported", "InOrder", "Joined"]
+__all__ = ["Exported", "InOrder", "InTurn", "Joined"]
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,24 @@ class InOrder:
         return chain
 
 
+class InTurn:
+    """Constructors ``(c, h, w) -> Transform`` in turn: each call makes the next one's layer, after the last the first.
+
+    >>> mixing = InTurn([Exported("InvertibleConv1x1"), Exported("FInCConvolution")])
+    >>> [type(mixing((12, 8, 8))).__name__ for step in range(3)]
+    ['InvertibleConv1x1', 'FInCConvolution', 'InvertibleConv1x1']
+    """
+
+    def __init__(self, parts: Sequence[Callable[..., Transform]]) -> None:
+        self._turns = cycle(parts)
+
+    def __call__(self, shape: Shape) -> Transform:
+        """The layer of the one whose turn it is."""
+        return next(self._turns)(shape)
+
+
 class Joined(dict[str, Any]):
-    """A dictionary that also has what several of its names joined with ``+`` stand for, as ``join(names)``.
+    """A dictionary that also has what its names joined with ``+`` and ``,`` stand for, as ``join(names)``.
 
     It iterates over the plain names alone.
 
@@ -65,7 +83,7 @@ class Joined(dict[str, Any]):
         self.join = join
 
     def __contains__(self, names: object) -> bool:
-        return isinstance(names, str) and all(super(Joined, self).__contains__(name) for name in names.split("+"))
+        return isinstance(names, str) and all(map(super().__contains__, re.split("[+,]", names)))
 
     def __missing__(self, names: str) -> Any:
         if names not in self:

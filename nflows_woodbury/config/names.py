@@ -18,13 +18,14 @@ torch.Size([2, 12, 8, 8])
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import nflows_woodbury
 from nflows_woodbury.checks import check_positive_int
-from nflows_woodbury.config.constructors import Exported, InOrder, Joined
+from nflows_woodbury.config.constructors import Exported, InOrder, InTurn, Joined
 
 if TYPE_CHECKING:
     from nflows.transforms.base import Transform
@@ -49,7 +50,8 @@ __all__ = [
 
 
 #: name -> constructor from the ranks (dc, ds) of a level to a mixing for ``image_flow``. Names joined with ``+`` are
-#: mixings one after the other, as in ``"emerging+woodbury"``, of which :data:`IDENTITY` says how the later ones start
+#: mixings one after the other, as in ``"emerging+woodbury"``, of which :data:`IDENTITY` says how the later ones start;
+#: joined with ``,`` they take turns from step to step, as in ``"emerging,woodbury"``
 MIXINGS: dict[str, Callable[[int, int], Part]] = Joined(
     {
         "woodbury": lambda dc, ds: partial(_by_axes, "WoodburyTransform", dc, [ds]),
@@ -73,12 +75,13 @@ IDENTITY = {**dict.fromkeys(MIXINGS, "identity"), "woodbury": "cancelling", "me-
 
 
 def compose(names: str, dc: int, ds: int, start: str = "default") -> Part:
-    """The mixing of a name in :data:`MIXINGS`, or of several joined with ``+``, for the ranks of a level.
+    """The mixing of a name in :data:`MIXINGS`, or of several joined with ``+`` and ``,``, for the ranks of a level.
 
-    The first one starts as it does alone, the others as the identity where :data:`IDENTITY` knows how.
+    Of mixings joined with ``+`` the first one starts as it does alone, the others as the identity where
+    :data:`IDENTITY` knows how. Those joined with ``,`` take turns: a call for each step of the level.
 
     Args:
-        names: as in ``"emerging+woodbury"``.
+        names: as in ``"emerging+woodbury"`` or ``"emerging,woodbury"``.
         dc: rank for channels.
         ds: rank for pixels, or rows and columns.
         start: ``"default"``, or the start of all low-rank factors.
@@ -87,6 +90,8 @@ def compose(names: str, dc: int, ds: int, start: str = "default") -> Part:
     >>> [type(part).__name__ for part in mixing]
     ['EmergingConvolution', 'WoodburyTransform']
     """
+    if "," in names:
+        return InTurn([compose(turn, dc, ds, start) for turn in names.split(",")])
     parts: list[Callable[..., Transform]] = []
     for name in names.split("+"):
         init = start if start != "default" and name in LOW_RANK else IDENTITY.get(name) if parts else None
@@ -101,7 +106,7 @@ def has_ranks(names: str) -> bool:
     >>> has_ranks("emerging+woodbury"), has_ranks("emerging")
     (True, False)
     """
-    return any(name in LOW_RANK for name in names.split("+"))
+    return any(name in LOW_RANK for name in re.split("[+,]", names))
 
 
 def _by_axes(name: str, dc: int, others: list[int], shape: Shape, **settings: Any) -> Transform:

@@ -65,7 +65,8 @@ class FlowConfig(Settings):
         shape: ``(c, H, W)`` of the images, or ``(c, ...)`` of the fields.
         levels: levels of the multiscale architecture.
         steps: flow steps per level.
-        mixing: a name in :data:`MIXINGS`, or several joined with ``+``.
+        mixing: a name in :data:`MIXINGS`, or several joined with ``+``, one after the other, or with ``,``, in turn
+            from step to step.
         channel_ranks: ranks of the low-rank mixings on the channels, one for each level; None for
             :func:`paper_ranks`.
         pixel_ranks: likewise, on the pixels (Woodbury) or on rows and columns (ME-Woodbury).
@@ -116,6 +117,8 @@ class FlowConfig(Settings):
         for name in ("levels", "steps", "hidden_channels", "bits"):
             check_positive_int(name, getattr(self, name))
         check_natural_int("num_classes", self.num_classes)
+        if self.steps <= self.mixing.count(","):
+            raise ValueError(f"steps must be at least the turns of {self.mixing}, got {self.steps}")
         if check_one_of("start", self.start, ("default", *START_NAMES)) != "default" and not has_ranks(self.mixing):
             raise ValueError(f"start must be 'default' for {self.mixing}, which has no factors, got {self.start!r}")
         for name in ("channel_ranks", "pixel_ranks"):
