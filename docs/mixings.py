@@ -157,6 +157,8 @@ def to_run(setting: Setting, records: Sequence[Record]) -> str:
         if names
     ]
     wanted = [name for name in SINGLE + PAIRS if any(name in names for names in missing.values())]
+    if not done:
+        texts = ["all mixings, with every seed"]
     line = setting.command(wanted).replace("\n", "\n   ")
     return f"Not measured yet: {'; '.join(texts)}. The line that goes on:\n\n.. code-block:: sh\n\n   {line}\n"
 
