@@ -16,6 +16,7 @@ from nflows_woodbury.data.fingerprints import Fingerprint, describe_change
 from nflows_woodbury.data.opening import open_source, plain_spec, reopen
 from nflows_woodbury.data.sources import ImageSource
 from nflows_woodbury.flow import GridFlow
+from nflows_woodbury.weights import SUFFIX, read_weights
 
 __all__ = [
     "Run",
@@ -55,7 +56,7 @@ def find_checkpoint(path: str | Path) -> Path:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The contents of a checkpoint: tensors and plain values only; ValueError for any other file.
+    """The contents of a checkpoint, or of published weights: tensors and plain values; ValueError for any other file.
 
     In the example ``run_folder`` is the folder of a run.
 
@@ -63,6 +64,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     ['cpu_seconds', 'data', 'flow', 'seconds', 'skipped', 'training']
     """
     path = find_checkpoint(path)
+    if path.suffix == SUFFIX:
+        return _published(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
@@ -73,6 +76,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("nflows_woodbury"), dict):
         raise ValueError(f"{path} must be a checkpoint of nflows-woodbury train, it has no settings of a flow")
     return checkpoint
+
+
+def _published(path: Path) -> dict[str, Any]:
+    """Published weights as a checkpoint without optimizer."""
+    tensors, values = read_weights(path)
+    fingerprint = tensors.pop("fingerprint", None)
+    if fingerprint is not None:
+        values["data"]["fingerprint"]["items"] = fingerprint
+    return {"nflows_woodbury": values, "global_step": values.pop("global_step"), "state_dict": tensors}
 
 
 def load_flow(path: str | Path, *, averaged: bool = True) -> tuple[GridFlow, dict[str, Any]]:

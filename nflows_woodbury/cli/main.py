@@ -18,6 +18,7 @@ from nflows_woodbury.cli import (
     interpolate,
     nearest,
     presets,
+    publish,
     reconstruct,
     sample,
     score,
@@ -43,6 +44,7 @@ COMMANDS: dict[str, Command] = {
     "nearest": nearest.COMMAND,
     "score": score.COMMAND,
     "diagnose": diagnose.COMMAND,
+    "publish": publish.COMMAND,
     "presets": presets.COMMAND,
 }
 

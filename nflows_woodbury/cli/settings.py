@@ -99,7 +99,7 @@ def add_training(group: Any) -> None:
     add_name(group, "--precision", run.precision, f"{', '.join(PRECISIONS)}; bf16 only in the couplings' networks")
     group.add_argument("--compile", action="store_true", help="compile the flow")
     group.add_argument("--reversible", action="store_true", help="memory that does not grow with --steps, for time")
-    add_number(group, "--every", run.every, "steps between checkpoints, grids and validations")
+    add_number(group, "--every", "a tenth of them", "steps between checkpoints, grids and validations", int)
     add_number(group, "--temperature", run.temperature, "of the sample grids")
 
 

@@ -21,10 +21,10 @@ from nflows_woodbury.checks import check_positive_int
 from nflows_woodbury.evaluation.likelihood import bits_per_dim
 from nflows_woodbury.files import write_json
 
-__all__ = ["evaluate", "measure", "spread"]
+__all__ = ["BITS", "evaluate", "measure", "spread"]
 
 
-_BITS = {"bits_per_dim": "bits/dim", "differential_bits_per_dim": "differential bits/dim"}
+BITS = {"bits_per_dim": "bits/dim", "differential_bits_per_dim": "differential bits/dim"}
 
 
 def evaluate(
@@ -72,14 +72,14 @@ def spread(records: Sequence[dict[str, Any]]) -> str:
     >>> spread([{"bits_per_dim": 1.0}, {"bits_per_dim": 2.0}])
     '2 runs: 1.500 bits/dim, standard deviation 0.707'
     """
-    names = {name for record in records for name in _BITS if name in record}
+    names = {name for record in records for name in BITS if name in record}
     if len(names) > 1:
         return f"{len(records)} runs, of images and of fields, whose likelihoods are not to be compared"
     (name,) = names
     bits = [record[name] for record in records if record[name] is not None]
     if len(bits) < 2:
         return f"{len(records)} runs, {len(bits)} with a finite likelihood"
-    return f"{len(bits)} runs: {mean(bits):.3f} {_BITS[name]}, standard deviation {stdev(bits):.3f}"
+    return f"{len(bits)} runs: {mean(bits):.3f} {BITS[name]}, standard deviation {stdev(bits):.3f}"
 
 
 def measure(

@@ -54,7 +54,7 @@ class TrainingConfig(Settings):
         compile: compile the flow with ``torch.compile``.
         reversible: get activations back by inverting the flow, so that memory does not grow with its steps.
         seed: of the parameters, the batches and the noise.
-        every: steps between checkpoints, sample grids and validations.
+        every: steps between checkpoints, sample grids and validations; None for a tenth of ``max_steps``, rounded up.
         temperature: of the sample grids.
         preset: the name in :data:`nflows_woodbury.train.presets.PRESETS` that the settings come from, for the record.
 
@@ -69,31 +69,33 @@ class TrainingConfig(Settings):
     size: int | tuple[int, int] | None = None
     test_images: int | None = None
     skip_broken: bool = False
-    max_steps: int = 2000
+    max_steps: int = 500
     batch_size: int = 32
     accumulate: int = 1
     flip: bool = False
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-3
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
-    warmup_steps: int = 50
+    warmup_steps: int = 20
     schedule: str = "cosine"
     clip_value: float = 0.0
-    clip_norm: float = 0.0
+    clip_norm: float = 10.0
     skip_limit: int = 10
     ema_decay: float = 0.0
     precision: str = "float32"
     compile: bool = False
     reversible: bool = False
     seed: int = 0
-    every: int = 500
+    every: int | None = None
     temperature: float = 1.0
     preset: str = ""
 
     def __post_init__(self) -> None:
         """Check each value."""
-        for name in ("max_steps", "batch_size", "accumulate", "every"):
+        for name in ("max_steps", "batch_size", "accumulate"):
             check_positive_int(name, getattr(self, name))
+        every = -(-self.max_steps // 10) if self.every is None else check_positive_int("every", self.every)
+        object.__setattr__(self, "every", every)
         for name in ("warmup_steps", "seed", "skip_limit"):
             check_natural_int(name, getattr(self, name))
         if self.test_images is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from nflows_woodbury.checkpoint import find_checkpoint, read_checkpoint
 from nflows_woodbury.config import FlowConfig
 from nflows_woodbury.train.config import TrainingConfig
+from nflows_woodbury.weights import SUFFIX
 
 __all__ = ["SavedRun", "check_free", "read_run"]
 
@@ -33,9 +34,12 @@ def read_run(path: str | Path, out: Path | None = None) -> SavedRun:
 
     Raises:
         FileNotFoundError: if there is no checkpoint.
-        ValueError: if it is none of this package, lies in no run's folder, or ``out`` is another folder.
+        ValueError: if it is none of this package, holds published weights, lies in no run's folder, or ``out`` is
+            another folder.
     """
     checkpoint = find_checkpoint(path)
+    if checkpoint.suffix == SUFFIX:
+        raise ValueError(f"{checkpoint} holds weights without the optimizer's state; name the folder of the run itself")
     saved = read_checkpoint(checkpoint)["nflows_woodbury"]
     home = checkpoint.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent.resolve()
     folder = home.parent if home.name == "checkpoints" else out

@@ -21,7 +21,7 @@ each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.relativ
 #: from below to above; rooms of a line know nothing of each other
 ORDER = [
     ["checks", "files", "optional"],
-    ["linalg", "data"],
+    ["linalg", "data", "weights"],
     ["transforms"],
     ["flow", "normflows"],
     ["config"],
