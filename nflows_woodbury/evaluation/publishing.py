@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nflows_woodbury.checkpoint import find_checkpoint, load_flow
+from nflows_woodbury.checkpoint import SUFFIX, find_checkpoint, load_flow, write_weights
 from nflows_woodbury.evaluation.record import BITS
 from nflows_woodbury.files import whole_file
-from nflows_woodbury.weights import SUFFIX, write_weights
 
 __all__ = ["card", "publish"]
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nflows_woodbury.checkpoint import find_checkpoint, read_checkpoint
+from nflows_woodbury.checkpoint import SUFFIX, find_checkpoint, read_checkpoint
 from nflows_woodbury.config import FlowConfig
 from nflows_woodbury.train.config import TrainingConfig
-from nflows_woodbury.weights import SUFFIX
 
 __all__ = ["SavedRun", "check_free", "read_run"]
 

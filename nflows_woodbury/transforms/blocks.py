@@ -58,7 +58,7 @@ class Record:
         starts = {0, *list(accumulate(map(len, taken_apart)))[segment - 1 :: segment]}
         links = [link for links in taken_apart for link in links]
         logabsdets = LogDets()
-        for place, (link, prepared) in enumerate(zip(links, prepare_links(links, values), strict=True)):
+        for place, (link, prepared) in enumerate(zip(links, prepare_links(links), strict=True)):
             inputs, values = values, logabsdets.step(link, prepared, values, context)
             self._note(link, place, inputs, store=place in starts)
         self.multiplicities = [m for m, _ in logabsdets.terms]
@@ -176,9 +176,9 @@ class Factors:
     def __init__(self, links: Sequence[Link], multiplicities: Sequence[int], outputs: Tensor) -> None:
         self._multiplicities = multiplicities
         with torch.enable_grad():
-            self._with_graph = prepare_links(links, outputs)
+            self._with_graph = prepare_links(links)
         with torch.no_grad():
-            self.inverses = prepare_links(links, outputs, inverse=True)
+            self.inverses = prepare_links(links, inverse=True)
         self.maps = [
             [one._replace(matrices=tuple(map(_leaf, one.matrices))) for one in of_layer]
             for of_layer in self._with_graph

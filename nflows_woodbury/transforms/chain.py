@@ -106,12 +106,12 @@ def run(
     [0.0, 0.0]
     """
     outputs, logabsdets = inputs, LogDets(inverse=inverse)
-    for link, prepared in zip(links, prepare_links(links, inputs, inverse=inverse), strict=True):
+    for link, prepared in zip(links, prepare_links(links, inverse=inverse), strict=True):
         outputs = logabsdets.step(link, prepared, outputs, context)
     return outputs, logabsdets.sum(outputs)
 
 
-def prepare_links(links: Sequence[Link], inputs: Tensor, *, inverse: bool = False) -> list[list[Prepared]]:
+def prepare_links(links: Sequence[Link], *, inverse: bool = False) -> list[list[Prepared]]:
     """What is made of the factors of each layer; nothing for those that are called by themselves.
 
     Raises:
@@ -119,17 +119,20 @@ def prepare_links(links: Sequence[Link], inputs: Tensor, *, inverse: bool = Fals
 
     >>> import torch
     >>> from nflows_woodbury import ActNorm, Chain
-    >>> [[((scale,), logabsdet)]] = prepare_links(Chain([ActNorm(2)]).links(), torch.ones(3, 2))
+    >>> [[((scale,), logabsdet)]] = prepare_links(Chain([ActNorm(2)]).links())
     >>> scale.tolist(), logabsdet.item()
     ([1.0, 1.0], 0.0)
     """
     named = [layer.factors() if together else () for layer, together in links]
-    with full_precision(inputs):
-        every = prepare([factor for factors in named for factor in factors], inverse=inverse)
+    factors = [factor for of_layer in named for factor in of_layer]
+    if not factors:
+        return [[] for _ in links]
+    with full_precision(factors[0].tensors[0]):
+        every = prepare(factors, inverse=inverse)
         values = [one.logabsdet for one in every]
         look = inverse and any(value.device.type == "cpu" for value in values) and is_plain(*values)
         remaining = iter(every)
-        of_links = [list(islice(remaining, len(factors))) for factors in named]
+        of_links = [list(islice(remaining, len(of_layer))) for of_layer in named]
         if look and not torch.stack(values).isfinite().all():
             for (layer, together), prepared in zip(links, of_links, strict=True):
                 if together:

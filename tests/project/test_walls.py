@@ -21,7 +21,7 @@ each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.relativ
 #: from below to above; rooms of a line know nothing of each other
 ORDER = [
     ["checks", "files", "optional"],
-    ["linalg", "data", "weights"],
+    ["linalg", "data"],
     ["transforms"],
     ["flow", "normflows"],
     ["config"],

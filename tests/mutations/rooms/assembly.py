@@ -72,7 +72,7 @@ ROWS = [
          "torch.get_rng_state())", "pass"),
         ("the generator is not read", "            torch.set_rng_state(generator.get_state())\n", "            pass\n"),
     ),
-    *rows("checkpoint.py", AVERAGE,
+    *rows("checkpoint/reading.py", AVERAGE,
         ("averaged weights not read", '"average.") if averaged', '"flow.") if averaged'),
     ),
     *rows("normflows/adapters.py", NORMFLOWS,
