@@ -107,18 +107,20 @@ def named(name: str) -> Callable[[int, int], Part]:
     return partial(compose, name)
 
 
-#: variant -> mixing of a level's ranks, and the factor on the learning rate of its factors
-VARIANTS: dict[str, tuple[Callable[[int, int], Part], float]] = {
-    "woodbury": (named("woodbury"), 1),
-    "emerging": (named("emerging"), 1),
-    "emerging, woodbury in turn": (partial(in_turn, ["emerging", "woodbury"]), 1),
-    "emerging+woodbury": (named("emerging+woodbury"), 1),
-    "windows for channels": (windows_for_channels, 1),
-    "woodbury, then windows": (windows_after, 1),
-    "whitened channels": (whitened, 1),
-    "whitened channels and pixels": (whitened_pixels, 1),
-    "factors at 3 times the rate": (named("woodbury"), 3),
-    "factors at a third of the rate": (named("woodbury"), 1 / 3),
+#: variant -> mixing of a level's ranks, and its learning rates in thousandths, of the low-rank factors and of the rest
+VARIANTS: dict[str, tuple[Callable[[int, int], Part], float, float]] = {
+    "woodbury": (named("woodbury"), 1, 1),
+    "emerging": (named("emerging"), 1, 1),
+    "emerging, woodbury in turn": (partial(in_turn, ["emerging", "woodbury"]), 1, 1),
+    "emerging+woodbury": (named("emerging+woodbury"), 1, 1),
+    "windows for channels": (windows_for_channels, 1, 1),
+    "woodbury, then windows": (windows_after, 1, 1),
+    "whitened channels": (whitened, 1, 1),
+    "whitened channels and pixels": (whitened_pixels, 1, 1),
+    "factors at 3 times the rate": (named("woodbury"), 3, 1),
+    "factors at 10 times the rate": (named("woodbury"), 10, 1),
+    "all at 3 times the rate": (named("woodbury"), 3, 3),
+    "emerging, all at 3 times the rate": (named("emerging"), 3, 3),
 }
 
 
@@ -147,7 +149,7 @@ def run(source: ImageSource, name: str, seed: int, max_steps: int) -> dict[str, 
     flow = build(source.shape, name)
     flow.initialize(source.batch(0, 256, seed=seed).images)
     start = process_time()
-    train(flow, source, seed, max_steps, VARIANTS[name][1])
+    train(flow, source, seed, max_steps, *VARIANTS[name][1:])
     seconds = process_time() - start
     return {
         "seed": seed, "max_steps": max_steps, "bits_per_dim": float(bits_per_dim(flow.eval(), source.test).mean()),
@@ -161,11 +163,12 @@ def build(shape: Shape, name: str) -> ImageFlow:
     return image_flow(shape, levels=FLOW.levels, steps=FLOW.steps, mixing=mixings, coupling=coupling)
 
 
-def train(flow: ImageFlow, source: ImageSource, seed: int, max_steps: int, factor: float) -> None:
+def train(flow: ImageFlow, source: ImageSource, seed: int, max_steps: int, of_factors: float, of_rest: float) -> None:
     named = list(flow.named_parameters())
     factors = [parameter for name, parameter in named if name.endswith((".U", ".V"))]
     others = [parameter for name, parameter in named if not name.endswith((".U", ".V"))]
-    optimizer = torch.optim.Adam([{"params": others}, {"params": factors, "lr": 1e-3 * factor}], 1e-3)
+    groups = [{"params": others, "lr": 1e-3 * of_rest}, {"params": factors, "lr": 1e-3 * of_factors}]
+    optimizer = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, TrainingConfig(max_steps=max_steps).rate)
     mirrored = torch.Generator().manual_seed(seed)
     for step in range(max_steps):

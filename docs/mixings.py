@@ -66,7 +66,7 @@ SETTINGS = (
 
 #: what a reader may have to pay -> the column that says how much
 COSTS: dict[str, tuple[str, Callable[[Ranked], float], str]] = {
-    "training": ("CPU seconds of training", lambda row: row.cpu_seconds, ",.0f"),
+    "training": ("CPU ms for a training step", lambda row: row.step_milliseconds, ".1f"),
     "sampling": ("CPU ms for a sample", lambda row: row.sampling_milliseconds, ".2f"),
     "parameters": ("parameters", lambda row: row.parameters, ",d"),
     "exactness": ("round trip", lambda row: row.round_trip, ".0e"),
@@ -123,15 +123,15 @@ def section(setting: Setting, records: Sequence[Record]) -> str:
     rows = [
         [
             row.mixing, with_error(row.bits_per_dim, row.standard_error, ".3f"), f"{row.runs}",
-            with_error(row.cpu_seconds, row.cpu_standard_error, ",.0f"), f"{row.parameters:,}",
-            f"{row.sampling_milliseconds:.2f}", f"{row.round_trip:.0e}",
+            with_error(row.cpu_seconds, row.cpu_standard_error, ",.0f"), f"{row.step_milliseconds:.1f}",
+            f"{row.parameters:,}", f"{row.sampling_milliseconds:.2f}", f"{row.round_trip:.0e}",
         ]
         for row in ranking(records)
     ]  # fmt: skip
     if not rows:
         return f"{head}\n{to_run(setting, records)}"
     places = "; ".join(sorted({where(record) for record in records}))
-    header = ["mixing", "test bits/dim", "seeds", "CPU seconds", "parameters", "ms/sample", "round trip"]
+    header = ["mixing", "test bits/dim", "seeds", "CPU seconds", "ms/step", "parameters", "ms/sample", "round trip"]
     figure = (
         f".. figure:: /_build/results/mixings-{setting.name}.svg\n"
         "   :alt: Test bits per dimension of each mixing as dots with error bars, against CPU seconds of training.\n"

@@ -76,7 +76,8 @@ def compared(mixing: str, seed: int, bits: float, coupling: str = "affine", seco
     training = {"max_steps": 6000, "seed": seed, "data": "/home/me/cifar16.npz", **training}
     return {
         "bits_per_dim": bits, "data": "cifar16", "parameters": 10, "training_cpu_seconds": seconds + seed, "flow": flow,
-        "sampling_milliseconds": 0.5, "round_trip": 1e-6, "device": "CPU, 1 threads", "commit": "0123456789",
+        "step_milliseconds": seconds / 10, "sampling_milliseconds": 0.5, "round_trip": 1e-6,
+        "device": "CPU, 1 threads", "commit": "0123456789",
         "torch": "2.13.0", "training": training,
     }  # fmt: skip
 
@@ -132,7 +133,8 @@ def test_the_comparison_has_standard_errors_and_names_what_is_missing(results, t
     assert "--data cifar16.npz" in line and " woodbury " not in line and "all mixings" in others[0]
     assert [path.name for path in tmp_path.iterdir()] == ["mixings-cifar16-small.svg"]
     assert [row.split("\n")[0] for row in parts["which-training"].split("     - ")[1:] if row] == [
-        "mixing", "test bits/dim", "CPU seconds of training", "woodbury", "4.600 (0.058)", "101", "finc", "4.250", "200"
+        "mixing", "test bits/dim", "CPU ms for a training step", "woodbury", "4.600 (0.058)", "10.0", "finc", "4.250",
+        "20.0",
     ]  # fmt: skip
     assert "woodbury" not in parts["which-parameters"]  # as finc has no more and is better
     first, *_, last = mixings.at_a_glance(runs)
