@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,39 +57,49 @@ def add_flags(command: argparse.ArgumentParser) -> None:
 
 
 def run(
-    mixing: Sequence[str] = (), seeds: int | None = None, seed: int = 0, out: Path = Path("comparison"), jobs: int = 1,
-    table: bool = False, quiet: bool = False, **given: Any,
+    mixing: Sequence[str] = (), seeds: int | None = None, seed: int | None = None, out: Path = Path("comparison"),
+    jobs: int = 1, table: bool = False, quiet: bool = False, **given: Any,
 ) -> None:  # fmt: skip
     """Train what is missing, and print the table; ValueError names the runs that are not done."""
     for name in mixing:
         check_one_of("mixing", name, MIXINGS)
-    check_positive_int("jobs", jobs), check_natural_int("seed", seed)
-    numbers = None if seeds is None else range(seed, seed + check_positive_int("seeds", seeds))
+    check_positive_int("jobs", jobs)
+    numbers = _numbers(seeds, seed)
     from nflows_woodbury.train.comparison import begin, read_begun, train_all
-    from nflows_woodbury.train.environment import check_extras
+    from nflows_woodbury.train.environment import check_extras, tell
 
     check_extras()
     begun = read_begun(out)
+    if begun is None and not (mixing and numbers and not table):
+        raise ValueError(f"mixing and seeds must say what to compare, as {out} holds no comparison yet")
+    comparison = _settings(out, given, begun)
     if table:
         _show(out)
         return
-    if begun is None and not (mixing and numbers):
-        raise ValueError(f"mixing and seeds must say what to compare, as {out} holds no comparison yet")
-    comparison = _settings(out, given, begun)
     check_writable(out / TABLE)
-    comparison = begin(comparison, mixing, numbers or ())
+    comparison = begin(comparison, mixing, numbers)
     pairs = [(name, number) for number in numbers or comparison.seeds for name in mixing or comparison.mixings]
     try:
         for _ in train_all(comparison, pairs, jobs=jobs, quiet=quiet):
             _write(out)
     except BaseException:
-        print(f"to go on: nflows-woodbury compare --out {shlex.quote(str(out))}", file=sys.stderr)
+        tell(f"to go on: nflows-woodbury compare --out {shlex.quote(str(out))}")
         raise
     finally:  # a signal, too, leaves what was done
         _show(out)
     if missing := comparison.missing(pairs):
         names = ", ".join(comparison.folder(pair).name for pair in missing)
         raise ValueError(f"{len(missing)} of {len(pairs)} runs are not done, as said above or elsewhere: {names}")
+
+
+def _numbers(seeds: int | None, first: int | None) -> range:
+    """The seeds that are asked for, none for those of the folder."""
+    if seeds is None:
+        if first is not None:
+            raise ValueError(f"seed must come with seeds, how many there are from it on, got seed {first} alone")
+        return range(0)
+    first = check_natural_int("seed", first or 0)
+    return range(first, first + check_positive_int("seeds", seeds))
 
 
 def _settings(out: Path, given: dict[str, Any], begun: Comparison | None) -> Comparison:
@@ -102,11 +111,8 @@ def _settings(out: Path, given: dict[str, Any], begun: Comparison | None) -> Com
         values = with_changes(values.pop("preset"), {**given, "mixing": LOW_RANK[0]})
     values = {name: value for name, value in values.items() if name not in ("preset", "mixing", "seed")}
     if begun is None:
-        flow, training = (
-            FlowConfig(**fields_of(FlowConfig, values)),
-            TrainingConfig(**fields_of(TrainingConfig, values)),
-        )
-        return Comparison(out, flow, training, conditional="conditional" in values)
+        training = TrainingConfig(**fields_of(TrainingConfig, values))
+        return Comparison(out, FlowConfig(**fields_of(FlowConfig, values)), training, "conditional" in values)
     if "data" in values:
         from nflows_woodbury.data.opening import plain_spec
 
@@ -126,11 +132,12 @@ def _write(out: Path) -> list[str]:
     if rows:
         write_csv(out / TABLE, rows)
         draw(out / PICTURE, rows)
-    return table(rows)
+    return table(rows) if rows else []
 
 
 def _show(out: Path) -> None:
-    print(*_write(out), *(out / name for name in (TABLE, PICTURE) if (out / name).is_file()), sep="\n")
+    print(*(_write(out) or ["no run is done yet"]), sep="\n")
+    print(*(out / name for name in (TABLE, PICTURE) if (out / name).is_file()), sep="\n")
 
 
 COMMAND = Command("train several mixings alike, and compare what each gives and costs", add_flags, run)

@@ -118,6 +118,7 @@ REFUSED = {
     "--preset cifar10-woodbury": "--levels 3 (the comparison has 2)",
     "--mixing conv": "mixing must be one of",
     "--mixing periodic --seeds 0": "seeds must be a positive integer, got 0",
+    "--seed 2": "seed must come with seeds",
     "--jobs 0": "jobs must be a positive integer, got 0",
 }
 
@@ -139,8 +140,9 @@ def test_other_folders_and_bad_settings_are_refused_before_anything_is_written(w
     ):
         assert run(*words, *more) == 2
         assert expected in capsys.readouterr().err and not [*tmp_path.iterdir()]
-    assert run("compare", "--out", tmp_path / "new") == 2
-    assert "mixing and seeds must say what to compare" in capsys.readouterr().err
+    for words in ([], ["--table"], ["--mixing", "conv1x1"], ["--mixing", "conv1x1", "--seeds", 1, "--table"]):
+        assert run("compare", "--out", tmp_path / "new", *words) == 2
+        assert "mixing and seeds must say what to compare" in capsys.readouterr().err
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path: Path, monkeypatch, capsys) -> None:
