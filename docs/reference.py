@@ -24,7 +24,7 @@ INTERNAL = {
     *("arrays", "cache", "cifar10", "decoding", "folder", "huggingface", "imagenet"),
     *("fingerprints", "layout", "splits", "tables", "walking"),
 }
-ALIASES = {"Factors", "Part", "Shape", "Start"}  # names of types, which the index explains
+ALIASES = {"Base", "Condition", "Factors", "Part", "Shape", "Start"}  # names of types, which the index explains
 UNLISTED_METHODS = {"extra_repr"}
 
 CLASS = """
@@ -79,6 +79,18 @@ Shapes are written as in ``(B, c, h, w)``: batch, channels, height, width. These
 
    ``Callable[[Shape], Transform]``: what makes a mixing or a coupling for a shape, such as
    ``partial(WoodburyTransform, ranks=(8, 16))``.
+
+.. py:data:: Base
+   :module:
+   :no-contents-entry:
+
+   ``Callable[[int], Distribution]``: what makes a distribution of so many features.
+
+.. py:data:: Condition
+   :module:
+   :no-contents-entry:
+
+   What makes features of a given image for each level; see ``condition`` of :func:`~nflows_woodbury.flow.image_flow`.
 
 .. py:data:: Start
    :module:

@@ -13,6 +13,7 @@ from registry import dense_jacobian, move
 from torch import Tensor
 
 from nflows_woodbury import (
+    ActNorm,
     AffineCoupling,
     Chain,
     ImageFlow,
@@ -33,7 +34,16 @@ def fields() -> GridFlow:
     return move(flow, 0.2).eval()
 
 
+def two_parts() -> ImageFlow:
+    """An image flow with a layer between its dequantization and its levels."""
+    flow = build()
+    dequantize, rest = flow._transform
+    between = move(ActNorm(3), 0.5)
+    return ImageFlow(Chain([dequantize, between, rest]), flow._distribution, shape=SHAPE).double().eval()
+
+
 FLOWS = {
+    "images, two parts": two_parts,
     "fields": fields,
     "images": lambda: build().double(),
     "images, 5 bits": lambda: build(dequantize=UniformDequantize(5)).double(),

@@ -125,7 +125,7 @@ class ConditionedLevel(Transform):
         num_classes: classes, whose learned vector is added to the features of every pixel, or 0.
 
     Raises:
-        ValueError, TypeError: for another number of rows than there are inputs, or of features than were announced.
+        ValueError, TypeError: for another number of features than were announced; the layers look at the rows.
 
     >>> import torch
     >>> from nflows_woodbury import TopPrior
@@ -163,10 +163,6 @@ class ConditionedLevel(Transform):
 
     def features_of(self, context: Given, inputs: Tensor) -> Tensor:
         """What the level's layers get: ``(B, features, *sizes)`` in the inputs' dtype."""
-        if context.rows != inputs.shape[0]:
-            raise ValueError(
-                f"context must have a row for each input, {inputs.shape[0]} as the inputs, got {context.rows}"
-            )
         made: Tensor = self.net(context.images[self.index].to(inputs.dtype))
         if made.dim() != 2 + len(self.sizes) or made.shape[1] != self.features:
             raise ValueError(
