@@ -27,25 +27,54 @@ from torch import Tensor
 
 from nflows_woodbury.linalg import small
 
-__all__ = ["DENSE", "DIAGONAL", "Factor", "Kind", "Matrices", "Prepared", "prepare", "sum_of", "weighted_sum"]
+__all__ = [
+    "DENSE",
+    "DIAGONAL",
+    "Factor",
+    "Kind",
+    "Matrices",
+    "Prepared",
+    "Stack",
+    "one_by_one",
+    "prepare",
+    "sum_of",
+    "weighted_sum",
+]
 
 #: what a layer multiplies by, such as ``(A,)`` or ``(U, V)``
 Matrices = tuple[Tensor, ...]
 
 
-class Kind(NamedTuple):
-    """A parametrization of small matrices: what to make of the tensors of ``k`` of them, each stacked, (k, ...).
+#: tensors of ``k`` factors of one kind and size, each stacked, (k, ...); those of one alone as they are
+Stack = tuple[Tensor, ...]
 
-    Both functions return matrices, each stacked likewise, and ``log |det A|`` of the map, (k,), in float64.
+#: from stacks, of one size each, to the matrices of each, stacked likewise, and ``log |det A|`` of its maps, (k,) or ()
+Preparation = Callable[[Sequence[Stack]], Sequence[tuple[Matrices, Tensor]]]
+
+
+class Kind(NamedTuple):
+    """A parametrization of small matrices: what to make of the tensors of many of them, stacked by size.
+
+    Log-dets are those of the map, in float64, in both.
 
     >>> import torch
-    >>> (inverse,), logabsdets = DENSE.inverses(2 * torch.eye(3)[None])
-    >>> inverse.shape, logabsdets.shape
-    (torch.Size([1, 3, 3]), torch.Size([1]))
+    >>> [((inverses,), logabsdets)] = DENSE.inverses([(2 * torch.eye(3).expand(5, 3, 3),)])
+    >>> inverses.shape, logabsdets.shape
+    (torch.Size([5, 3, 3]), torch.Size([5]))
     """
 
-    maps: Callable[..., tuple[Matrices, Tensor]]  # those of the map
-    inverses: Callable[..., tuple[Matrices, Tensor]]  # those of its inverse
+    maps: Preparation  # those of the map
+    inverses: Preparation  # those of its inverse
+
+
+def one_by_one(prepare_stack: Callable[..., tuple[Matrices, Tensor]]) -> Preparation:
+    """A preparation that takes each stack for itself, by a function of its tensors.
+
+    >>> import torch
+    >>> one_by_one(lambda W: ((W,), torch.zeros(len(W))))([(torch.ones(2, 1, 1),), (torch.ones(3, 2, 2),)])[1][1]
+    tensor([0., 0., 0.])
+    """
+    return lambda stacks: [prepare_stack(*stack) for stack in stacks]
 
 
 class Factor(NamedTuple):
@@ -80,17 +109,19 @@ def prepare(factors: Sequence[Factor], *, inverse: bool = False) -> list[Prepare
     >>> scale, logabsdet
     (tensor([1., 1., 1.]), tensor(0., dtype=torch.float64))
     """
-    groups: dict[object, list[int]] = {}
+    groups: dict[Kind, dict[object, list[int]]] = {}
     for place, (kind, tensors) in enumerate(factors):
-        alike = kind, *((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors)
-        groups.setdefault(alike, []).append(place)
+        alike = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors)
+        groups.setdefault(kind, {}).setdefault(alike, []).append(place)
     found: dict[int, Prepared] = {}
-    for places in groups.values():
-        kind = factors[places[0]].kind
-        stacked = map(_stack, zip(*(factors[place].tensors for place in places), strict=True))
-        matrices, logabsdets = (kind.inverses if inverse else kind.maps)(*stacked)
-        each = zip(zip(*map(_unstack, matrices), strict=True), _unstack(logabsdets), strict=True)
-        found |= {place: Prepared(*one) for place, one in zip(places, each, strict=True)}
+    for kind, by_size in groups.items():
+        tensors_of = [zip(*(factors[place].tensors for place in places), strict=True) for places in by_size.values()]
+        stacks = [tuple(map(_stack, tensors)) for tensors in tensors_of]
+        results = (kind.inverses if inverse else kind.maps)(stacks)
+        for places, (matrices, logabsdets) in zip(by_size.values(), results, strict=True):
+            parts = [tensor.unbind() if len(places) > 1 else [tensor] for tensor in (*matrices, logabsdets)]
+            each = ((one[:-1], one[-1]) for one in zip(*parts, strict=True))
+            found |= {place: Prepared(*one) for place, one in zip(places, each, strict=True)}
     return [found[place] for place in range(len(factors))]
 
 
@@ -119,11 +150,7 @@ def sum_of(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _stack(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.stack(list(tensors)) if len(tensors) > 1 else tensors[0][None]
-
-
-def _unstack(tensor: Tensor) -> Sequence[Tensor]:
-    return tensor.unbind() if tensor.shape[0] > 1 else [tensor.squeeze(0)]
+    return torch.stack(list(tensors)) if len(tensors) > 1 else tensors[0]  # a batch of one would be slower
 
 
 def _dense(W: Tensor) -> tuple[Matrices, Tensor]:
@@ -145,7 +172,7 @@ def _diagonal_inverse(log_scale: Tensor) -> tuple[Matrices, Tensor]:
 
 
 #: a matrix ``W`` (n, n): ``(W,)`` and ``(W^-1,)``
-DENSE = Kind(_dense, _dense_inverse)
+DENSE = Kind(one_by_one(_dense), one_by_one(_dense_inverse))
 
 #: a positive diagonal ``e^s``, from its logarithms ``s`` (n,): ``(e^s,)`` and ``(e^-s,)``
-DIAGONAL = Kind(_diagonal, _diagonal_inverse)
+DIAGONAL = Kind(one_by_one(_diagonal), one_by_one(_diagonal_inverse))

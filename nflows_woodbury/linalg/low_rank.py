@@ -22,11 +22,14 @@ tensor(1.3863, dtype=torch.float64)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from nflows_woodbury.linalg import small
-from nflows_woodbury.linalg.factors import Kind, Matrices
+from nflows_woodbury.linalg.factors import Kind, Matrices, Stack
 
 __all__ = ["LOW_RANK", "capacitances", "dense", "inverses", "logabsdets"]
 
@@ -38,8 +41,8 @@ def capacitances(U: Tensor, V: Tensor) -> Tensor:
     >>> capacitances(torch.ones(3, 1), torch.ones(1, 3))
     tensor([[4.]], dtype=torch.float64)
     """
-    U, V = small.wide(U), small.wide(V)
-    return dense(U, V) if U.shape[-1] > U.shape[-2] else dense(V, U)
+    product = _smaller_product(small.wide(U), small.wide(V))
+    return product + torch.eye(product.shape[-1], dtype=product.dtype, device=product.device)
 
 
 def logabsdets(U: Tensor, V: Tensor) -> Tensor:
@@ -64,9 +67,7 @@ def inverses(U: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
             [0., 0., 1.]])
     """
     C_inverse, logabsdets = small.inverse(capacitances(U, V))
-    wide = small.wide(U)  # push-through: U C^-1 where C = I_d + V U, C^-1 U where C = I_n + U V
-    back = C_inverse @ wide if U.shape[-1] > U.shape[-2] else wide @ C_inverse
-    return (-back).to(U.dtype), logabsdets
+    return _back(U, C_inverse), logabsdets
 
 
 def dense(U: Tensor, V: Tensor) -> Tensor:
@@ -81,18 +82,53 @@ def dense(U: Tensor, V: Tensor) -> Tensor:
     return torch.addmm(identity, U, V) if U.dim() == 2 else torch.baddbmm(identity, U, V)
 
 
+def _back(U: Tensor, C_inverse: Tensor) -> Tensor:
+    """``-U C^-1``, by the inverse of the capacitance in the upper left of a larger matrix."""
+    n, d = U.shape[-2:]
+    wide = small.wide(U)  # push-through: U C^-1 where C = I_d + V U, C^-1 U where C = I_n + U V
+    back = wide @ C_inverse[..., :d, :d] if d <= n else C_inverse[..., :n, :n] @ wide
+    return (-back).to(U.dtype)
+
+
 def _cheaper(U: Tensor, V: Tensor) -> Matrices:
     """The factors, ``2 d`` multiplications per entry; or the dense matrix where its ``n`` are no more."""
     return (dense(U, V),) if U.shape[-2] <= 2 * U.shape[-1] else (U, V)
 
 
-def _maps(U: Tensor, V: Tensor) -> tuple[Matrices, Tensor]:
-    return _cheaper(U, V), logabsdets(U, V)
+def _maps(stacks: Sequence[Stack]) -> list[tuple[Matrices, Tensor]]:
+    of_all = _apart(small.logabsdet(_padded(stacks)), stacks)
+    return [(_cheaper(U, V), of_maps) for (U, V), of_maps in zip(stacks, of_all, strict=True)]
 
 
-def _inverses(U: Tensor, V: Tensor) -> tuple[Matrices, Tensor]:
-    back, of_maps = inverses(U, V)
-    return _cheaper(back, V), of_maps
+def _inverses(stacks: Sequence[Stack]) -> list[tuple[Matrices, Tensor]]:
+    C_inverses, of_all = small.inverse(_padded(stacks))
+    each = zip(stacks, _apart(C_inverses, stacks), _apart(of_all, stacks), strict=True)
+    return [(_cheaper(_back(U, C_inverse), V), of_maps) for (U, V), C_inverse, of_maps in each]
+
+
+def _padded(stacks: Sequence[Stack]) -> Tensor:
+    """The capacitances of all, in the upper left of identities: that changes neither determinants nor inverses."""
+    products = [_smaller_product(small.wide(U), small.wide(V)) for U, V in stacks]
+    size = max(product.shape[-1] for product in products)
+    missing = [size - product.shape[-1] for product in products]
+    padded = [pad(product, [0, m] * 2) if m else product for product, m in zip(products, missing, strict=True)]
+    whole = torch.cat([product.reshape(-1, size, size) for product in padded]) if len(padded) > 1 else padded[0]
+    return whole + torch.eye(size, dtype=whole.dtype, device=whole.device)
+
+
+def _apart(values: Tensor, stacks: Sequence[Stack]) -> list[Tensor]:
+    """What was computed of :func:`_padded`, stack by stack."""
+    if len(stacks) == 1:
+        return [values]
+    batches = [U.shape[:-2] for U, _ in stacks]
+    if not any(batches):
+        return list(values.unbind())
+    parts = values.split([batch.numel() for batch in batches])
+    return [part.reshape((*batch, *values.shape[1:])) for part, batch in zip(parts, batches, strict=True)]
+
+
+def _smaller_product(U: Tensor, V: Tensor) -> Tensor:
+    return V @ U if U.shape[-1] <= U.shape[-2] else U @ V
 
 
 #: ``I + U V`` from ``U`` (n, d) and ``V`` (d, n): the factors, or one matrix where that is cheaper

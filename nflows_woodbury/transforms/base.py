@@ -199,8 +199,10 @@ def is_watched(module: nn.Module) -> bool:
     (True, None, False)
     """
     own: dict[str, Any] = vars(module)
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "forward", "inverse")
-    return any(own.get(name) for name in hooks) or bool(_global_forward_hooks or _global_forward_pre_hooks)
+    before, after = module._forward_pre_hooks, module._forward_hooks
+    backward = module._backward_hooks or module._backward_pre_hooks
+    everywhere = _global_forward_hooks or _global_forward_pre_hooks
+    return bool(before or after or backward or everywhere or "forward" in own or "inverse" in own)
 
 
 def _per_input(logabsdet: Tensor, inputs: Tensor) -> Tensor:

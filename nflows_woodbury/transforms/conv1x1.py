@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nflows_woodbury.checks import check_channel_inputs, check_one_of, check_shape
 from nflows_woodbury.linalg import small
-from nflows_woodbury.linalg.factors import DENSE, Factor, Kind, Matrices, prepare
+from nflows_woodbury.linalg.factors import DENSE, Factor, Kind, Matrices, one_by_one, prepare
 from nflows_woodbury.linalg.grids import columns, num_pixels
 from nflows_woodbury.linalg.householder import reflections
 from nflows_woodbury.linalg.starts import start_matrices
@@ -209,7 +209,10 @@ def _exponential_inverse(weight: Tensor) -> tuple[Matrices, Tensor]:
     return inverses, -of_inverses
 
 
-PLU, QR, EXPONENTIAL = Kind(_plu, _plu_inverse), Kind(_qr, _qr_inverse), Kind(_exponential, _exponential_inverse)
+PLU, QR, EXPONENTIAL = (
+    Kind(one_by_one(maps), one_by_one(inverses))
+    for maps, inverses in ((_plu, _plu_inverse), (_qr, _qr_inverse), (_exponential, _exponential_inverse))
+)
 
 
 def _P_and_L(permutation: Tensor, lower: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from nflows_woodbury.checks import (
     check_positive_int,
 )
 from nflows_woodbury.linalg import small, triangular_conv
-from nflows_woodbury.linalg.factors import Factor, Kind, Matrices
+from nflows_woodbury.linalg.factors import Factor, Kind, Matrices, one_by_one
 from nflows_woodbury.transforms.base import FactoredTransform
 from nflows_woodbury.transforms.chain import Chain
 from nflows_woodbury.transforms.conv1x1 import InvertibleConv1x1
@@ -118,7 +118,7 @@ def _kernels(weight: Tensor, log_scale: Tensor, *, upper: bool) -> tuple[Matrice
     return (kernels,), bounded.sum(-1)
 
 
-UPPER, LOWER = (Kind(kernels, kernels) for kernels in (partial(_kernels, upper=upper) for upper in (True, False)))
+UPPER, LOWER = (Kind(kernels, kernels) for kernels in (one_by_one(partial(_kernels, upper=up)) for up in (True, False)))
 
 
 class EmergingConvolution(Chain):
