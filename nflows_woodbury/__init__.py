@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         VariationalDequantize,
         WoodburyTransform,
         as_torch_transform,
+        freeze,
         initialize,
     )
 
@@ -81,6 +82,7 @@ __all__ = [
     "WoodburyTransform",
     "as_torch_transform",
     "field_flow",
+    "freeze",
     "image_flow",
     "initialize",
 ]

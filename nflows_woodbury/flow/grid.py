@@ -217,5 +217,6 @@ class GridFlow(LoadableFlow, ABC):
             noise = draw(self._distribution, num_samples, rows, generator)
         if isinstance(rows, Tensor):
             noise, rows = noise.flatten(0, 1), rows.repeat_interleave(num_samples, 0)
-        dtypes = [parameter.dtype for parameter in self._transform.parameters()]  # torch 2.4 compiles no next()
+        tensors = [*self._transform.parameters(), *self._transform.buffers()]  # of a frozen flow, buffers alone
+        dtypes = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]  # torch 2.4 compiles no next()
         return noise.to(dtypes[0] if dtypes else noise.dtype), rows

@@ -29,7 +29,7 @@ def full_precision(inputs: Tensor) -> AbstractContextManager[object]:
 
 
 def parameter_dtype(module: nn.Module) -> torch.dtype | None:
-    """The dtype of a module's first parameter, or None for a module without parameters.
+    """The dtype of a module's first parameter, or None for a module without parameters; frozen ones are buffers.
 
     >>> parameter_dtype(nn.Linear(2, 3)), parameter_dtype(nn.ReLU())
     (torch.float32, None)
@@ -37,7 +37,8 @@ def parameter_dtype(module: nn.Module) -> torch.dtype | None:
     parameter: Tensor | None = next(module.parameters(), None)
     if parameter is None:  # in a replica of torch.nn.DataParallel they are plain attributes
         attributes = (value for part in module.modules() for value in vars(part).values())
-        parameter = next((value for value in attributes if isinstance(value, Tensor)), None)
+        tensors = [value for value in (*attributes, *module.buffers()) if isinstance(value, Tensor)]
+        parameter = next((tensor for tensor in tensors if tensor.is_floating_point()), None)
     return None if parameter is None else parameter.dtype
 
 

@@ -10,6 +10,7 @@ from nflows_woodbury.transforms.dequantize import UniformDequantize
 from nflows_woodbury.transforms.emerging import AutoregressiveConvolution, EmergingConvolution
 from nflows_woodbury.transforms.exponential import ConvolutionExponential
 from nflows_woodbury.transforms.finc import FInCConvolution
+from nflows_woodbury.transforms.frozen import freeze
 from nflows_woodbury.transforms.initialization import initialize
 from nflows_woodbury.transforms.logit import Logit
 from nflows_woodbury.transforms.low_rank_linear import LowRankLinear
@@ -58,5 +59,6 @@ __all__ = [
     "VariationalDequantize",
     "WoodburyTransform",
     "as_torch_transform",
+    "freeze",
     "initialize",
 ]

@@ -101,6 +101,10 @@ class LinearTransform(Transform, ABC):
         """The matrices ``(..., k, k)`` of the systems that the inverse solves for such inputs, or None."""
         return None
 
+    def factored(self) -> FactoredTransform | None:
+        """The layer as one that names its matrices, or None: what :func:`nflows_woodbury.freeze` makes constant."""
+        return None
+
     def check_regular(self, logabsdet: Tensor) -> None:
         """SingularError where the log-det of the inverse is not finite; on the CPU in plain eager calls."""
         if logabsdet.device.type == "cpu" and is_plain(logabsdet) and not isfinite(logabsdet.item()):
@@ -150,6 +154,10 @@ class FactoredTransform(LinearTransform):
     (tensor([[1., 1., 1.],
             [1., 1., 1.]], grad_fn=<MmBackward0>), tensor([8., 8.], grad_fn=<RoundBackward0>))
     """
+
+    def factored(self) -> FactoredTransform:
+        """The layer itself."""
+        return self
 
     @abstractmethod
     def factors(self) -> Sequence[Factor]:

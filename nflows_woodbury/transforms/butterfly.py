@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from math import prod
 
 import torch
@@ -14,6 +15,7 @@ from nflows_woodbury.linalg import butterfly, small
 from nflows_woodbury.linalg.starts import start_matrices
 from nflows_woodbury.transforms.base import LinearTransform
 from nflows_woodbury.transforms.chain import Chain
+from nflows_woodbury.transforms.dense import DenseAlongAxes
 
 __all__ = ["Butterfly", "ButterflyTransform"]
 
@@ -88,6 +90,15 @@ class Butterfly(LinearTransform):
         """The inverse factors, in reverse order."""
         blocks, logabsdet = butterfly.inverses([small.wide(factor) for factor in self.blocks])
         return self._along(butterfly.multiply_backwards, blocks, inputs), -self._multiplicity * logabsdet
+
+    def factored(self) -> DenseAlongAxes | None:
+        """The dense matrix that the layer multiplies by, where it does; above that, None."""
+        if self.size >= SPARSE_SIZE:
+            return None
+        blocks = [small.wide(factor) for factor in self.blocks]
+        identity = torch.eye(self.size, dtype=blocks[0].dtype, device=blocks[0].device)
+        check = partial(check_image_inputs, shape=self.shape)
+        return DenseAlongAxes(butterfly.multiply(blocks, identity), self.axes, self.blocks[0].dtype, check)
 
     @property
     def _multiplicity(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import pi
 
 import torch
@@ -12,6 +13,7 @@ from nflows_woodbury.checks import check_channel_inputs, check_one_of, check_pos
 from nflows_woodbury.linalg import circulant, small
 from nflows_woodbury.linalg.grids import columns, num_pixels
 from nflows_woodbury.transforms.base import LinearTransform
+from nflows_woodbury.transforms.dense import DenseAlongAxes
 
 __all__ = ["CirculantDiagonal"]
 
@@ -89,6 +91,17 @@ class CirculantDiagonal(LinearTransform):
     def map_inverse(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Divide by the factors, the first one first."""
         return _apply(*circulant.invert(*self._factors()), inputs), -self._logabsdet(inputs)
+
+    def factored(self) -> DenseAlongAxes | None:
+        """The dense matrix that the layer multiplies by, where it does; above that, None."""
+        if self.num_channels >= FOURIER_CHANNELS:
+            return None
+        diagonals, spectra = self._factors()
+        identity = torch.eye(self.num_channels, dtype=diagonals.dtype, device=diagonals.device)
+        matrix = circulant.multiply(diagonals, spectra, identity)
+        return DenseAlongAxes(
+            matrix, (0,), self.log_scale.dtype, partial(check_channel_inputs, num_channels=self.num_channels)
+        )
 
     def _factors(self) -> tuple[Tensor, Tensor]:
         """Diagonals and eigenvalues, in double precision."""

@@ -74,7 +74,7 @@ class UniformDequantize(Transform):
         if inputs.device.type == "cpu":
             check_finite(logabsdet)
         bins = (inputs * levels).floor().clamp(-levels // 2, levels // 2 - 1) + levels // 2
-        return bins.to(torch.uint8) << (8 - self.bits), logabsdet
+        return (bins * 2 ** (8 - self.bits)).to(torch.uint8), logabsdet
 
     def extra_repr(self) -> str:
         """Show the arguments in ``print``."""

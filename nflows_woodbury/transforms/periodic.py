@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import check_channel_inputs, check_image_shape, check_positive_int
+from nflows_woodbury.checks import check_channel_inputs, check_image_inputs, check_image_shape, check_positive_int
 from nflows_woodbury.linalg import small
+from nflows_woodbury.linalg.factors import Factor, Kind, Matrices
 from nflows_woodbury.linalg.modes import is_traced
 from nflows_woodbury.linalg.starts import start_matrices
-from nflows_woodbury.transforms.base import LinearTransform
+from nflows_woodbury.transforms.base import FactoredTransform, LinearTransform
 
 __all__ = ["PeriodicConvolution"]
 
@@ -60,7 +62,7 @@ class PeriodicConvolution(LinearTransform):
 
     def __init__(self, shape: Sequence[int], kernel_size: int = 3, init: str = "rotation") -> None:
         super().__init__()
-        self.num_channels, height, width = check_image_shape(shape)
+        self.shape = self.num_channels, height, width = check_image_shape(shape)
         self.kernel_size = check_positive_int("kernel_size", kernel_size)
         self._fits("shape", height, width)
         c, d = self.num_channels, self.kernel_size
@@ -102,10 +104,59 @@ class PeriodicConvolution(LinearTransform):
         """The matrix of each independent frequency, ``(h, w // 2 + 1, c, c)``."""
         return self._matrices(*inputs.shape[2:])
 
+    def factored(self) -> _AtOneSize:
+        """The matrices of all frequencies of images of the layer's ``shape``, the only ones that a frozen one takes."""
+        return _AtOneSize(self.shape, self._matrices(*self.shape[1:]), self.kernel_size, self.weight.dtype)
+
     def _matrices(self, height: int, width: int) -> Tensor:
         """The matrix of each independent frequency in complex128, (h, w // 2 + 1, c, c)."""
         kernel = small.wide(self.weight)
         return torch.fft.rfft2(kernel, s=(height, width)).conj().permute(2, 3, 0, 1)
+
+
+class _AtOneSize(FactoredTransform):
+    """The convolution of images of one size, whose matrices are constants, complex numbers as pairs of real ones."""
+
+    def __init__(self, shape: tuple[int, int, int], matrices: Tensor, kernel_size: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.shape, self.kernel_size = shape, kernel_size
+        self.register_buffer("matrices", torch.view_as_real(matrices.resolve_conj()))
+        self._kind = Kind(partial(_maps, width=shape[2], dtype=dtype), partial(_inverses, width=shape[2], dtype=dtype))
+
+    def check_inputs(self, inputs: Tensor) -> None:
+        """Refuse images of another size."""
+        check_image_inputs(inputs, self.shape)
+
+    def factors(self) -> list[Factor]:
+        """The matrices of the independent frequencies."""
+        return [Factor(self._kind, (self.get_buffer("matrices"),))]
+
+    def multiplicities(self, inputs: Tensor) -> list[int]:
+        """All frequencies are in the log-det of the factor."""
+        return [1]
+
+    def map_by(self, inputs: Tensor, *matrices: Matrices) -> Tensor:
+        """Centre the kernel, multiply by the matrix of each frequency."""
+        [(pairs,)], shift = matrices, self.kernel_size // 2
+        columns = torch.view_as_complex(pairs) @ _spectrum(torch.roll(inputs, (shift, shift), (2, 3)))
+        return _image(columns, inputs.shape[2:])
+
+    def unmap_by(self, inputs: Tensor, *matrices: Matrices) -> Tensor:
+        """Multiply by the inverse matrix of each frequency, undo the shift."""
+        [(pairs,)], shift = matrices, self.kernel_size // 2
+        columns = torch.view_as_complex(pairs) @ _spectrum(inputs)
+        return torch.roll(_image(columns, inputs.shape[2:]), (-shift, -shift), (2, 3))
+
+
+def _maps(pairs: Tensor, width: int, dtype: torch.dtype) -> tuple[Matrices, Tensor]:
+    logabsdets = small.logabsdet(torch.view_as_complex(pairs))
+    return (pairs.to(dtype),), torch.stack([_total(values, width) for values in logabsdets])
+
+
+def _inverses(pairs: Tensor, width: int, dtype: torch.dtype) -> tuple[Matrices, Tensor]:
+    inverses, logabsdets = small.inverse(torch.view_as_complex(pairs))
+    totals = torch.stack([_total(values, width) for values in logabsdets])
+    return (torch.view_as_real(inverses.resolve_conj()).to(dtype),), totals
 
 
 def _spectrum(images: Tensor) -> Tensor:

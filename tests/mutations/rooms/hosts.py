@@ -4,8 +4,28 @@ from table import rows
 
 TORCH = "hosts/test_torch_distributions.py -k 'linear or multiscale or affine or cache or context or shape or zuko'"
 
+PARTS = "periodic-4 or butterfly-axes or woodbury-default-4 or state_dicts or twice or train or tensors_of"
+FROZEN = f"transforms/test_frozen.py -k 'not exported and ({PARTS})'"
+
 # fmt: off
 ROWS = [
+    *rows("transforms/frozen.py", FROZEN,
+        ("inverse by the matrices of the map", "*self._held(self._inverses))", "*self._held(self._maps))"),
+        ("inverse's log-det with the wrong sign", "(self._inverses)), -self._total", "(self._inverses)), self._total"),
+        ("the model itself is frozen", "_frozen(deepcopy(module), {})", "_frozen(module, {})"),
+        ("the copy trains on", "_frozen(deepcopy(module), {}).eval()", "_frozen(deepcopy(module), {})"),
+        ("layers that come twice come once each", "_frozen(child, done)", "_frozen(child, {})"),
+        ("parameters stay", "            del part._parameters[name]\n", "            continue\n"),
+        ("any state dict loads", 'if f"{prefix}logabsdets" not in state_dict:', "if False:"),
+        ("tensors are in it twice", "deepcopy(layer, dict.fromkeys(map(id, named)))", "deepcopy(layer)"),
+    ),
+    *rows("transforms/dense.py", FROZEN,
+        ("log-det of one vector", "return [inputs.shape[1:].numel() // group.numel()]", "return [1]"),
+    ),
+    *rows("transforms/periodic.py", FROZEN,
+        ("frozen kernel off its centre", "torch.roll(inputs, (shift, shift), (2, 3))", "inputs"),
+        ("frozen inverse shifts forward", "inputs.shape[2:]), (-shift, -shift)", "inputs.shape[2:]), (shift, shift)"),
+    ),
     *rows("transforms/torch_transform.py", TORCH,
         ("log-det of the inverse cached with its own sign",
          "self._cached_logabsdet = -logabsdet if", "self._cached_logabsdet = logabsdet if"),
