@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from nflows_woodbury.linalg import factors
-from nflows_woodbury.linalg.factors import Factor, Kind, Matrices
+from nflows_woodbury.linalg import small
+from nflows_woodbury.linalg.factors import Factor, Kind, Matrices, one_by_one
 from nflows_woodbury.linalg.two_sided import along_axes
 from nflows_woodbury.transforms.base import FactoredTransform
 
@@ -39,17 +39,17 @@ class DenseAlongAxes(FactoredTransform):
         self, matrix: Tensor, axes: tuple[int, ...], dtype: torch.dtype, check: Callable[[Tensor], object]
     ) -> None:
         super().__init__()
-        self.axes, self.check = axes, check
+        self.axes, self.dtype, self.check = axes, dtype, check
         self.register_buffer("matrix", matrix)
-        self._kind = Kind(partial(_maps, dtype=dtype), partial(_inverses, dtype=dtype))
 
     def check_inputs(self, inputs: Tensor) -> None:
         """Refuse what the check refuses."""
         self.check(inputs)
 
     def factors(self) -> list[Factor]:
-        """The matrix."""
-        return [Factor(self._kind, (self.matrix,))]
+        """The matrix, to be cast when it is prepared."""
+        cast = [one_by_one(partial(prepare_stack, dtype=self.dtype)) for prepare_stack in (_map, _inverse)]
+        return [Factor(Kind(*cast), (self.matrix,))]
 
     def multiplicities(self, inputs: Tensor) -> list[int]:
         """The number of vectors."""
@@ -61,14 +61,10 @@ class DenseAlongAxes(FactoredTransform):
         return along_axes(inputs, [self.axes], matrices)
 
 
-def _maps(W: Tensor, dtype: torch.dtype) -> tuple[Matrices, Tensor]:
-    return _cast(factors.DENSE.maps(W), dtype)
+def _map(W: Tensor, dtype: torch.dtype) -> tuple[Matrices, Tensor]:
+    return (W.to(dtype),), small.logabsdet(W)
 
 
-def _inverses(W: Tensor, dtype: torch.dtype) -> tuple[Matrices, Tensor]:
-    return _cast(factors.DENSE.inverses(W), dtype)
-
-
-def _cast(prepared: tuple[Matrices, Tensor], dtype: torch.dtype) -> tuple[Matrices, Tensor]:
-    [(matrix,), logabsdets] = prepared
-    return (matrix.to(dtype),), logabsdets
+def _inverse(W: Tensor, dtype: torch.dtype) -> tuple[Matrices, Tensor]:
+    inverse, logabsdets = small.inverse(W)
+    return (inverse.to(dtype),), logabsdets

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nflows_woodbury.checks import check_channel_inputs, check_image_inputs, check_image_shape, check_positive_int
 from nflows_woodbury.linalg import small
-from nflows_woodbury.linalg.factors import Factor, Kind, Matrices
+from nflows_woodbury.linalg.factors import Factor, Kind, Matrices, one_by_one
 from nflows_woodbury.linalg.modes import is_traced
 from nflows_woodbury.linalg.starts import start_matrices
 from nflows_woodbury.transforms.base import FactoredTransform, LinearTransform
@@ -119,9 +119,8 @@ class _AtOneSize(FactoredTransform):
 
     def __init__(self, shape: tuple[int, int, int], matrices: Tensor, kernel_size: int, dtype: torch.dtype) -> None:
         super().__init__()
-        self.shape, self.kernel_size = shape, kernel_size
+        self.shape, self.kernel_size, self.dtype = shape, kernel_size, dtype
         self.register_buffer("matrices", torch.view_as_real(matrices.resolve_conj()))
-        self._kind = Kind(partial(_maps, width=shape[2], dtype=dtype), partial(_inverses, width=shape[2], dtype=dtype))
 
     def check_inputs(self, inputs: Tensor) -> None:
         """Refuse images of another size."""
@@ -129,7 +128,8 @@ class _AtOneSize(FactoredTransform):
 
     def factors(self) -> list[Factor]:
         """The matrices of the independent frequencies."""
-        return [Factor(self._kind, (self.get_buffer("matrices"),))]
+        ways = [partial(way, width=self.shape[2], dtype=self.dtype) for way in (_map, _inverse)]
+        return [Factor(Kind(*map(one_by_one, ways)), (self.get_buffer("matrices"),))]
 
     def multiplicities(self, inputs: Tensor) -> list[int]:
         """All frequencies are in the log-det of the factor."""
@@ -148,15 +148,13 @@ class _AtOneSize(FactoredTransform):
         return torch.roll(_image(columns, inputs.shape[2:]), (-shift, -shift), (2, 3))
 
 
-def _maps(pairs: Tensor, width: int, dtype: torch.dtype) -> tuple[Matrices, Tensor]:
-    logabsdets = small.logabsdet(torch.view_as_complex(pairs))
-    return (pairs.to(dtype),), torch.stack([_total(values, width) for values in logabsdets])
+def _map(pairs: Tensor, width: int, dtype: torch.dtype) -> tuple[Matrices, Tensor]:
+    return (pairs.to(dtype),), _total(small.logabsdet(torch.view_as_complex(pairs)), width)
 
 
-def _inverses(pairs: Tensor, width: int, dtype: torch.dtype) -> tuple[Matrices, Tensor]:
+def _inverse(pairs: Tensor, width: int, dtype: torch.dtype) -> tuple[Matrices, Tensor]:
     inverses, logabsdets = small.inverse(torch.view_as_complex(pairs))
-    totals = torch.stack([_total(values, width) for values in logabsdets])
-    return (torch.view_as_real(inverses.resolve_conj()).to(dtype),), totals
+    return (torch.view_as_real(inverses.resolve_conj()).to(dtype),), _total(logabsdets, width)
 
 
 def _spectrum(images: Tensor) -> Tensor:
