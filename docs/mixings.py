@@ -53,7 +53,8 @@ class Setting:
         return (
             f"nflows-woodbury compare --seeds {len(SEEDS)} --data {self.data}.npz \\\n  --mixing {names} \\\n"
             f"  --levels 2 --steps {self.steps} --hidden-channels {self.hidden_channels} \\\n"
-            f"  --max-steps 6000 --flip --every 2000 --out {self.name}"
+            "  --max-steps 6000 --learning-rate 1e-3 --warmup-steps 50 --clip-norm 0 \\\n"
+            f"  --flip --every 2000 --out {self.name}"
         )
 
 

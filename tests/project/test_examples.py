@@ -11,10 +11,15 @@ from scripts import run_script
 ROOT = Path(__file__).parents[2]
 SCRIPTS = {folder: sorted((ROOT / folder).glob("*.py")) for folder in ("examples", "benchmarks")}
 SMALL = ["--size", "16", "--levels", "2", "--hidden-channels", "8", "--iterations", "2", "--batch-size", "8"]
+TINY_RUN = "--size 8 --levels 1 --steps 1 --hidden-channels 4 --max-steps 2 --batch-size 8 --quiet"
 EXAMPLES = {
     "first_image_flow": (["--steps", "2", "--out", "picture.png"], "test bits/dim"),
     "compose_with_nflows": ([*SMALL, "--steps", "1", "--output", "picture.png"], "bits/dim"),
     "compose_with_normflows": ([*SMALL, "--blocks", "1", "--output", "picture.png"], "bits/dim"),
+    "find_anomalies": (
+        ["--normal", "pictures", "--other", "same=pictures", "--count", "4", "--train", TINY_RUN, "--out", "."],
+        "same        bits/dim",
+    ),
     "tabular_low_rank": (
         ["--side", "8", "--iterations", "2", "--sizes", "64", "--output", "picture.png"],
         "vectors of   64  LULinear / low rank, 32",
@@ -90,6 +95,9 @@ EXAMPLES = {
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_example(name: str, tmp_path: Path) -> None:
     words, expected = EXAMPLES[name]
+    (tmp_path / "pictures").mkdir()
+    for number in range(20):
+        Image.effect_noise((8, 8), 40 + number).convert("RGB").save(tmp_path / "pictures" / f"{number}.png")
     assert expected in run_script(ROOT / "examples" / f"{name}.py", words, tmp_path)
     (picture,) = tmp_path.glob("*.png")
     with Image.open(picture) as image:
