@@ -208,8 +208,9 @@ def _haar(case: Case) -> Transform:
 
 
 def _squeezed_chain(case: Case) -> Transform:
-    c, h, w = 4 * case.shape[0], case.shape[1] // 2, case.shape[2] // 2
-    return _called([transforms.Squeeze(), transforms.ActNorm(c), transforms.SplitPrior((c, h, w))], case.shape)
+    c, h, w = case.shape
+    inner = (4 * c, h // 2, w // 2)
+    return _called([transforms.Squeeze(), transforms.ActNorm(4 * c), transforms.SplitPrior(inner)], case.shape)
 
 
 def _squeezed_levels(case: Case) -> Transform:
@@ -222,7 +223,7 @@ def _squeezed_levels(case: Case) -> Transform:
 def _standardize(case: Case) -> Transform:
     """Started from data of other means and scales."""
     layer, channels = transforms.Standardize(case.shape[0]).double(), torch.arange(1.0, 1 + case.shape[0])
-    layer.initialize((channels / 2 * (3 + case.inputs(batch=9).movedim(1, -1))).movedim(-1, 1))
+    layer.initialize((channels / 2 * (3 + case.inputs(torch.float64, batch=9).movedim(1, -1))).movedim(-1, 1))
     return layer.float()
 
 
