@@ -136,8 +136,8 @@ def _write(out: Path) -> list[str]:
 
 
 def _show(out: Path) -> None:
-    print(*(_write(out) or ["no run is done yet"]), sep="\n")
-    print(*(out / name for name in (TABLE, PICTURE) if (out / name).is_file()), sep="\n")
+    lines = _write(out) or ["no run is done yet"]
+    print(*lines, *(out / name for name in (TABLE, PICTURE) if (out / name).is_file()), sep="\n")
 
 
 COMMAND = Command("train several mixings alike, and compare what each gives and costs", add_flags, run)
