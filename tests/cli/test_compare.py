@@ -70,6 +70,10 @@ def test_a_signal_leaves_the_table_of_what_is_done(stopped: Path) -> None:
 
 def test_the_same_command_goes_on_to_what_runs_alone_give(complete: Path, stopped: Path, whole: Path) -> None:
     assert sorted(path.parent.name for path in complete.glob("*/record.json")) == NAMES
+    saved = [read_checkpoint(complete / name)["nflows_woodbury"] for name in NAMES]
+    assert [(run["flow"]["mixing"], run["training"]["seed"]) for run in saved] == [
+        ("conv1x1", 0), ("conv1x1", 1), ("woodbury", 0), ("woodbury", 1)
+    ]  # fmt: skip
     assert_same(state(complete / "woodbury-0"), state(whole))  # although it was stopped
     alone, record = (
         json.loads(path.read_text()) for path in (whole / "result.json", complete / "woodbury-0/record.json")
@@ -102,7 +106,8 @@ def test_mixings_and_seeds_are_added_and_nothing_is_done_twice(complete: Path, t
     out = tmp_path / "grown"
     shutil.copytree(complete, out)
     (out / "conv1x1-1" / "record.json").unlink()  # killed before it was measured
-    before = {path: path.stat().st_mtime_ns for path in out.glob("*/checkpoints/last.ckpt")}
+    files = [*out.glob("*/checkpoints/last.ckpt"), *out.glob("*/result.json")]
+    before = {path: path.stat().st_mtime_ns for path in files}
     assert run("compare", "--mixing", "emerging", "conv1x1", "--seed", 1, "--seeds", 1, "--jobs", 2, "--out", out) == 0
     said = capfd.readouterr().err
     assert len(re.findall("^run ", said, re.MULTILINE)) == 2 and "emerging, seed 1" in said

@@ -4,6 +4,15 @@ from table import AVERAGE, PARTS, PROCESSES, rows
 
 # fmt: off
 ROWS = [
+    *rows("train/comparison.py", "cli/test_compare.py -k 'goes_on or added'",
+        ("runs that are done are done again", "if not (comparison.folder(pair) / RECORD).is_file():", "if True:"),
+        ("test images are looked at again", 'if (folder / "result.json").is_file():', "if False:"),
+        ("all runs have one seed", "replace(comparison.training, seed=seed)", "comparison.training"),
+    ),
+    *rows("train/module.py", "cli/test_compare.py -k goes_on",
+        ("CPU seconds of the last part alone",
+         'self._cpu_seconds = checkpoint["nflows_woodbury"]', 'self._cpu_secs = checkpoint["nflows_woodbury"]'),
+    ),
     *rows("train/trainer.py", PARTS,
         ("a step for every part", "accumulate_grad_batches=config.accumulate", "accumulate_grad_batches=1"),
     ),
