@@ -98,10 +98,8 @@ class CirculantDiagonal(LinearTransform):
             return None
         diagonals, spectra = self._factors()
         identity = torch.eye(self.num_channels, dtype=diagonals.dtype, device=diagonals.device)
-        matrix = circulant.multiply(diagonals, spectra, identity)
-        return DenseAlongAxes(
-            matrix, (0,), self.log_scale.dtype, partial(check_channel_inputs, num_channels=self.num_channels)
-        )
+        check = partial(check_channel_inputs, num_channels=self.num_channels, num_axes=self.num_axes)
+        return DenseAlongAxes(circulant.multiply(diagonals, spectra, identity), (0,), self.log_scale.dtype, check)
 
     def _factors(self) -> tuple[Tensor, Tensor]:
         """Diagonals and eigenvalues, in double precision."""
