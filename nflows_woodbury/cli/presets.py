@@ -19,12 +19,15 @@ def add_flags(command: argparse.ArgumentParser) -> None:
 
 def run(words: Sequence[str]) -> None:
     """Print the table, or one preset."""
-    from nflows_woodbury.train.presets import describe, overview
+    from nflows_woodbury.train.memory import card
+    from nflows_woodbury.train.presets import describe, overview, settings_of
 
     if not words:
         print(*overview(), sep="\n")
     elif words[0] == "show" and len(words) == 2:
         print(describe(words[1]))
+        flow, training = settings_of(words[1])
+        print(card(flow, training.batch_size))
     else:
         raise ValueError(f"presets must be followed by nothing or by 'show NAME', got {' '.join(words)!r}")
 

@@ -12,6 +12,7 @@ from nflows_woodbury.data.images import ImageSet
 from nflows_woodbury.evaluation.pictures import png_bytes
 from nflows_woodbury.evaluation.samples import as_inputs, class_numbers
 from nflows_woodbury.flow import FieldFlow, GridFlow
+from nflows_woodbury.linalg import small
 
 __all__ = [
     "bits_per_dim",
@@ -101,12 +102,12 @@ def bits_per_dim(
                 means.append(torch.stack(estimates).mean(0))
         finally:
             flow.train(mode)
-    return torch.cat(means)
+    return torch.cat(means).cpu()  # once, as a copy makes the host wait
 
 
 def _estimate(flow: GridFlow, images: Tensor, context: Tensor | None, count: int) -> Tensor:
     """One importance-weighted estimate from ``count`` draws, float64 (B,); of one draw exactly that draw."""
-    draws = torch.stack([flow(images, context).double().cpu() for _ in range(count)])
+    draws = torch.stack([small.wide(flow(images, context)) for _ in range(count)])
     lowest = draws.amin(0)
     nats = prod(images.shape[1:]) * log(2)  # of one bit/dim
     weighted = lowest - (torch.logsumexp(nats * (lowest - draws), 0) - log(count)) / nats

@@ -76,9 +76,12 @@ def sample_classes(flow: GridFlow, count: int, *, label: int | None = None, temp
         raise ValueError(f"label must be one of the model's {classes} classes, from 0, got {label}")
     numbers = torch.arange(check_positive_int("count", count))
     if not classes:
-        return flow.sample(count, temperature=temperature)
-    labels = numbers % classes if label is None else torch.full_like(numbers, label)
-    return flow.sample(1, class_numbers(flow, labels), temperature=temperature).flatten(0, 1)
+        samples = flow.sample(count, temperature=temperature)
+    else:
+        labels = numbers % classes if label is None else torch.full_like(numbers, label)
+        samples = flow.sample(1, class_numbers(flow, labels), temperature=temperature).flatten(0, 1)
+    flow.check_last()
+    return samples
 
 
 @torch.no_grad()
@@ -103,7 +106,9 @@ def reconstructions(flow: GridFlow, images: Tensor, context: Tensor | None = Non
     >>> torch.equal(reconstructions(flow, images), images)
     True
     """
-    return flow.transform_from_noise(flow.transform_to_noise(images, context), context)
+    again = flow.transform_from_noise(flow.transform_to_noise(images, context), context)
+    flow.check_last()
+    return again
 
 
 @torch.no_grad()

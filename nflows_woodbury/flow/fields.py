@@ -75,7 +75,7 @@ class FieldFlow(GridFlow):
                     "fill what is missing"
                 )
 
-    def check_made(self, logabsdet: Tensor) -> None:
+    def check_finite(self, logabsdet: Tensor) -> None:
         """FloatingPointError with how many fields are not finite, given the log-dets ``(B,)`` of their making."""
         check_finite(logabsdet, "fields", "values")
 

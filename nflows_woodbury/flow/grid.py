@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nflows_woodbury.checks import check_floating, check_natural_number, check_positive_int
 from nflows_woodbury.flow.condition import ConditionEmbedding, Given
+from nflows_woodbury.linalg.modes import is_plain
 from nflows_woodbury.transforms.hosts import LoadableFlow, draw
 from nflows_woodbury.transforms.initialization import initialize
 from nflows_woodbury.transforms.nets import OneHot
@@ -27,7 +28,7 @@ class GridFlow(LoadableFlow, ABC):
     A flow of another kind of data is a subclass with four members:
 
     * ``check_data(inputs)`` raises a TypeError or ValueError for data that the flow cannot take.
-    * ``check_made(logabsdet)`` raises a FloatingPointError for data from noise that are none, which have no log-det.
+    * ``check_finite(logabsdet)`` raises a FloatingPointError for data from noise that are none, which have no log-det.
     * ``transform_from_noise(noise, context)`` gives the data of noise.
     * ``floating``: the transforms between floats and noise, in order; what stands before them makes floats of data.
 
@@ -54,6 +55,7 @@ class GridFlow(LoadableFlow, ABC):
         super().__init__(transform, distribution, embedding_net)
         self.check_constants(on_meta=True)
         self.shape: tuple[int, ...] = tuple(shape)
+        self._last: Tensor | None = None  # log-dets of what was last made of noise
 
     @property
     def num_classes(self) -> int:
@@ -70,8 +72,19 @@ class GridFlow(LoadableFlow, ABC):
         """Raise a TypeError or ValueError for data that the flow cannot take."""
 
     @abstractmethod
+    def check_finite(self, logabsdet: Tensor) -> None:
+        """Raise a FloatingPointError for data from noise whose log-dets ``(B,)`` are not finite, on the CPU."""
+
     def check_made(self, logabsdet: Tensor) -> None:
-        """Raise a FloatingPointError for data from noise whose log-dets ``(B,)`` are not finite."""
+        """:meth:`check_finite` of what was made; on a device, where a look would stall it, in :meth:`check_last`."""
+        if is_plain(logabsdet):
+            self._last = logabsdet.detach()
+            self.check_finite(logabsdet)
+
+    def check_last(self) -> None:
+        """FloatingPointError where what was last made of noise is not finite, on any device, for which it waits."""
+        if self._last is not None:
+            self.check_finite(self._last.cpu())
 
     def forward(self, inputs: Tensor, context: Any = None) -> Tensor:
         """``-log_prob / (D log 2)``, shape ``(B,)``: bits per dimension, of floats differential ones."""
@@ -127,7 +140,7 @@ class GridFlow(LoadableFlow, ABC):
 
         Raises:
             ValueError, TypeError: for a bad count or temperature, or a generator of another device.
-            FloatingPointError: for samples that are not finite, with how many.
+            FloatingPointError: on the CPU, for samples that are not finite, with how many; see :meth:`check_last`.
             NotImplementedError: if the base cannot sample this way (nflows' ``DiagonalNormal`` and ``MADEMoG`` without
                 context); its log-density works all the same.
         """

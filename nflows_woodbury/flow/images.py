@@ -69,7 +69,7 @@ class ImageFlow(GridFlow):
         """Check that images are uint8 of the flow's shape."""
         check_uint8_images(inputs, self.shape)
 
-    def check_made(self, logabsdet: Tensor) -> None:
+    def check_finite(self, logabsdet: Tensor) -> None:
         """FloatingPointError with how many images are not finite, given the log-dets ``(B,)`` of their making."""
         check_finite(logabsdet)
 

@@ -71,8 +71,7 @@ class UniformDequantize(Transform):
         check_channels(inputs)
         levels = 2**self.bits
         logabsdet = torch.where(inputs.flatten(1).isfinite().all(1), -self._logabsdet(inputs), float("nan"))
-        if inputs.device.type == "cpu":
-            check_finite(logabsdet)
+        check_finite(logabsdet)
         bins = (inputs * levels).floor().clamp(-levels // 2, levels // 2 - 1) + levels // 2
         return (bins * 2 ** (8 - self.bits)).to(torch.uint8), logabsdet
 
@@ -106,7 +105,9 @@ class UniformDequantize(Transform):
 
 
 def check_finite(logabsdet: Tensor, what: str = "images", parts: str = "pixels") -> None:
-    """FloatingPointError with how many images are not finite, given their log-dets ``(B,)``; not in compiled code.
+    """FloatingPointError with how many images are not finite, given their log-dets ``(B,)``, on the CPU.
+
+    Elsewhere a look would stall the device, and in compiled code it cannot be taken.
 
     ``what`` and ``parts`` are the words for images and pixels where other data are meant.
 
@@ -117,7 +118,7 @@ def check_finite(logabsdet: Tensor, what: str = "images", parts: str = "pixels")
     ...     print(str(error).split(":")[0])
     1 of 2 images are not finite
     """
-    if is_plain(logabsdet) and (failed := int((~logabsdet.isfinite()).sum())):
+    if logabsdet.device.type == "cpu" and is_plain(logabsdet) and (failed := int((~logabsdet.isfinite()).sum())):
         raise FloatingPointError(
             f"{failed} of {logabsdet.numel()} {what} are not finite: NaN and infinity are no {parts}; a lower "
             "temperature may help, and nflows-woodbury diagnose says which layer cannot be trusted"
