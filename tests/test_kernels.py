@@ -27,6 +27,7 @@ from nflows_woodbury import (
     WoodburyTransform,
     image_flow,
 )
+from nflows_woodbury.config import FlowConfig
 
 MIXINGS: dict[str, Callable[..., Any]] = {
     "woodbury": partial(WoodburyTransform, ranks=(4, 6)),
@@ -116,3 +117,21 @@ def test_no_layer_waits_for_the_device(case: Case) -> None:
 def test_what_waits_is_refused(wait: Callable[[Tensor], object]) -> None:
     with NoStalls(), pytest.raises(AssertionError, match="makes the host wait"):
         wait(torch.empty(1, device="meta"))
+
+
+def test_samples_and_likelihoods_wait_for_no_device() -> None:
+    model = flow()
+    with NoStalls(), torch.no_grad():
+        assert model.sample(2, batch_size=1).is_meta
+        assert model.transform_from_noise(torch.empty(2, 3 * 16 * 16, device="meta")).is_meta
+        assert model(torch.empty(2, 3, 16, 16, dtype=torch.uint8, device="meta")).is_meta
+
+
+def test_what_was_made_last_can_be_looked_at() -> None:
+    model = FlowConfig((3, 8, 8), levels=1, steps=1, hidden_channels=8).build()
+    model.check_last()
+    model.sample(2)
+    model.check_last()
+    model._last = torch.tensor([0.0, float("nan")])
+    with pytest.raises(FloatingPointError, match="1 of 2 images are not finite"):
+        model.check_last()

@@ -95,5 +95,13 @@ ROWS = [
         ("another temperature", "temperature=0.875", "temperature=0.7"),
         ("another learning rate", "learning_rate=1e-3", "learning_rate=1e-4"),
     ),
+    *rows("train/memory.py", "train/test_memory.py",
+        ("views count", "if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in given:", "if True:"),
+        ("nothing is dropped", "        self.now -= size\n", "        pass\n"),
+        ("the last is the most", "max(self.peak, self.now)", "self.now"),
+    ),
+    *rows("flow/grid.py", "test_kernels.py -k looked_at",
+        ("what was made last goes unseen", "self.check_finite(self._last.cpu())", "pass"),
+    ),
 ]
 # fmt: on
