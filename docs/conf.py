@@ -29,6 +29,7 @@ import figures  # noqa: E402
 import links  # noqa: E402
 import reference  # noqa: E402
 import results  # noqa: E402
+import stories  # noqa: E402
 import typesetting  # noqa: E402
 
 project = "nflows-woodbury"
@@ -112,6 +113,7 @@ def _make_results(app: Sphinx) -> None:
     renew = app.builder.format == "html"
     figures.draw(HERE / "_build" / "figures", renew)
     results.write(HERE / "records", HERE / "_build" / "results")
+    stories.write(HERE / "records" / "stories", HERE / "_build" / "results" / "stories")
     executed.run(HERE / "tutorials", HERE / "_build" / "tutorials", renew)
 
 
