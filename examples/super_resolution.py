@@ -6,11 +6,11 @@ from functools import partial
 import torch
 from torch.nn import functional as F
 
-from nflows_woodbury import AffineCoupling, ConditionNet, ImageFlow, WoodburyTransform, image_flow
+from nflows_woodbury import AffineCoupling, ConditionNet, HaarSqueeze, ImageFlow, WoodburyTransform, image_flow
 from nflows_woodbury.data.opening import open_source
 from nflows_woodbury.evaluation.pictures import image_grid, save_png
 
-SMALL, FEATURES = 8, 16
+SMALL, FEATURES = 8, 32
 
 
 def shrunk(images: torch.Tensor) -> torch.Tensor:
@@ -25,8 +25,9 @@ def build(shape: tuple[int, ...], args: argparse.Namespace) -> ImageFlow:
         steps=args.steps,
         mixing=partial(WoodburyTransform, ranks=(8, 16)),
         coupling=partial(AffineCoupling, hidden_channels=args.hidden_channels, context_features=FEATURES),
-        condition=partial(ConditionNet, in_channels=shape[0], features=FEATURES),
+        condition=partial(ConditionNet, in_channels=shape[0], features=FEATURES, hidden_channels=48),
         context_features=FEATURES,
+        squeeze=HaarSqueeze,  # means of cells first: what the small image knows is what deeper levels hold
     )
 
 

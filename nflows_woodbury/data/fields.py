@@ -43,6 +43,9 @@ def field_set(key: str, array: Array) -> FieldSet:
 
     ValueError for arrays of other axes, with a value that is not finite, or whose channels seem to come last: the last
     axis has 4 or fewer entries, and the second more.
+
+    >>> field_set("mine", np.linspace(0, 1, 640).reshape(10, 8, 8)).images.shape
+    torch.Size([10, 1, 8, 8])
     """
     if array.ndim not in (3, 4, 5) or not array.size:
         raise ValueError(

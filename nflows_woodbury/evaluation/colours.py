@@ -1,4 +1,8 @@
-"""Fields as pictures: a colour for each value, from dark blue over green to light yellow."""
+"""Fields as pictures: a colour for each value, from dark blue over green to light yellow.
+
+>>> COLOURS[0], COLOURS[-1]
+((22, 16, 64), (250, 236, 148))
+"""
 
 from __future__ import annotations
 
