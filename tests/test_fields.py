@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import log
 
 import pytest
@@ -15,6 +16,7 @@ from torch import Tensor
 from nflows_woodbury import (
     AffineCoupling,
     Chain,
+    ConditionNet,
     FieldFlow,
     InvertibleConv1x1,
     Logit,
@@ -53,6 +55,24 @@ def test_log_prob_is_the_change_of_variables(first: str) -> None:
     expected = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), 1).log_prob(noise).sum(1) + logabsdet
     torch.testing.assert_close(flow.log_prob(inputs), expected, rtol=1e-10, atol=1e-8)
     torch.testing.assert_close(flow(inputs), -expected / (128 * log(2)), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(2, 8), (1, 4, 6), (1, 4, 2, 4)], ids=str)
+def test_fields_have_any_number_of_axes_and_so_have_conditions(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    coupling = partial(AffineCoupling, hidden_channels=6, context_features=3)
+    first, condition = Standardize(shape[0]), partial(ConditionNet, in_channels=2, features=3)
+    flow = field_flow(shape, levels=1, steps=1, mixing=InvertibleConv1x1, coupling=coupling, first=first,
+                      condition=condition, context_features=3).double()  # fmt: skip
+    inputs, given = 5 + 3 * torch.randn(16, *shape).double(), torch.randn(16, 2, *[3] * (len(shape) - 1))
+    flow.initialize(inputs, given)
+    flow, rows = move(flow, 0.2).eval(), flow._embedding_net(given[:1])
+    noise = flow.transform_to_noise(inputs, given)
+    torch.testing.assert_close(flow.decode(noise, given), inputs, rtol=1e-10, atol=1e-10)
+    expected = torch.linalg.slogdet(dense_jacobian(flow._transform, inputs[:1], rows)).logabsdet
+    normal = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), 1).log_prob(noise[0]).sum()
+    torch.testing.assert_close(flow.log_prob(inputs, given)[0], normal + expected)
+    assert flow.sample(2, given[:3]).shape == (3, 2, *shape)
 
 
 @pytest.mark.parametrize("first", FIRST)

@@ -157,3 +157,12 @@ def test_what_is_about_images_says_so(trained: Path, data: Path, whole: Path, tm
     assert "data must be images, as those that the model was" in refused(
         capsys, "evaluate", whole, "--data", tmp_path / "large.npy")  # fmt: skip
     assert "size must be None or that of the floats" in refused(capsys, "train", "--data", data, "--size", 16)
+
+
+def test_volumes_train_and_are_drawn(tmp_path: Path, capsys) -> None:
+    np.save(tmp_path / "scans.npy", values(40, 1, 4, 4, 4))
+    words = ["--levels", 1, "--hidden-channels", 4, "--max-steps", 1, "--quiet"]
+    out = printed(capsys, "train", "--data", tmp_path / "scans.npy", *words, "--out", tmp_path / "run")
+    assert "40 fields of 4 x 4 x 4 values" in out and picture(tmp_path / "run" / "samples.png").mode == "RGB"
+    printed(capsys, "sample", tmp_path / "run", "--num", 2, "--out", tmp_path / "s.npy")
+    assert np.load(tmp_path / "s.npy").shape == (2, 1, 4, 4, 4)
