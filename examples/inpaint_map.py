@@ -40,12 +40,12 @@ def train(source: ImageSource, args: argparse.Namespace) -> ImageFlow:
 def fill(flow: ImageFlow, seen: torch.Tensor, mask: torch.Tensor, args: argparse.Namespace) -> torch.Tensor:
     """The most probable images, as floats in [-1/2, 1/2), given the pixels where ``mask`` is 1."""
     flow.requires_grad_(False)
-    pixels = ((seen + 0.5) * 256).clamp(0, 255).to(torch.uint8)
-    noise = flow.transform_to_noise(pixels).requires_grad_()
-    optimizer = torch.optim.Adam([noise], lr=0.03)
+    noise = torch.zeros(len(seen), seen[0].numel(), requires_grad=True)
+    optimizer = torch.optim.Adam([noise], lr=0.05)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.search_steps)
-    for _ in range(args.search_steps):
-        misfit = (mask * (flow.decode(noise) - seen)).square().sum() / (2 * args.sigma**2)
+    for step in range(args.search_steps):
+        sigma = 0.3 * (args.sigma / 0.3) ** (step / args.search_steps)  # at once, a small one leaves noise where it is
+        misfit = (mask * (flow.decode(noise) - seen)).square().sum() / (2 * sigma**2)
         loss = misfit + noise.square().sum() / 2
         optimizer.zero_grad()
         loss.backward()
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--hidden-channels", type=int, default=48)
     parser.add_argument("--iterations", type=int, default=1000, help="of the training")
     parser.add_argument("--search-steps", type=int, default=300, help="of the search for the noise")
-    parser.add_argument("--sigma", type=float, default=0.01, help="by which seen pixels may differ, of a range of 1")
+    parser.add_argument("--sigma", type=float, default=0.02, help="by which seen pixels may differ, of a range of 1")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", default="inpainting.png")
     args = parser.parse_args()
