@@ -160,6 +160,11 @@ def test_bad_fields_are_refused_with_what_would_do(name: str, call: str) -> None
         CALLS[call](FLOAT, inputs)
 
 
+def test_arrays_are_told_to_become_tensors() -> None:
+    with pytest.raises(TypeError, match=r"got ndarray; torch\.as_tensor\(fields, dtype=torch\.float32\) makes one"):
+        FLOAT.initialize(VALUES.numpy())
+
+
 def test_a_start_needs_a_field() -> None:
     with pytest.raises(ValueError, match="at least one value, got shape"):
         FLOAT.initialize(VALUES[:0])

@@ -166,9 +166,11 @@ BAD_CONTEXTS = {
     "rows": ("an image", given(3), ValueError, "context must have a row for each input, 2 as the inputs, got 3"),
     "channels": ("an image", given(2, channels=3), ValueError, r"\(B, 2, any size, any size\), got \(2, 3, 8, 8\)"),
     "one image": ("an image", given(2)[0], ValueError, r"\(B, 2, any size, any size\), got \(2, 8, 8\)"),
-    "class numbers": ("an image", torch.arange(2), ValueError, r"an image \(B, c, ...\), got shape \(2,\)"),
+    "class numbers": ("an image", torch.arange(2), ValueError, r"none of its sizes 0, got shape \(2,\)"),
     "integers": ("an image", given(2).long(), TypeError, r"uint8 or floating point image, got torch\.int64"),
     "complex": ("an image", given(2) * 1j, TypeError, r"uint8 or floating point image, got torch\.complex64"),
+    "no pixels": ("an image", given(2)[:, :, :0], ValueError, r"none of its sizes 0, got shape \(2, 2, 0, 8\)"),
+    "an array": ("an image", given(2).numpy(), TypeError, r"an image \(B, c, ...\), got a ndarray"),
     "NaN": ("an image", given(2).log(), ValueError, "context must be finite, got NaN or infinity"),
     "no class": ("image and class", given(2), TypeError, "a tuple of class numbers and an image .* got a tensor"),
     "classes of other rows": (
@@ -196,6 +198,7 @@ def test_bad_contexts_are_refused(name: str) -> None:
     [
         ({"condition": NET, "context_features": None}, ValueError, "context_features must be given with condition"),
         ({"condition": [NET]}, ValueError, "or a list of 2, one for each level"),
+        ({"condition": 3}, ValueError, "or a list of 2, one for each level: .*; got 3"),
         ({"condition": [NET, 3]}, ValueError, "or a list of 2, one for each level"),
         ({"condition": [2, 0]}, ValueError, "condition must be a positive integer, got 0"),
         ({"condition": lambda shape: 3}, TypeError, r"condition must give a network, a torch\.nn\.Module, got 3"),
@@ -207,3 +210,10 @@ def test_bad_conditions_are_refused(parts: dict[str, Any], error: type[Exception
     settings = {"levels": 2, "steps": 1, "mixing": WOODBURY, "coupling": COUPLING, "context_features": FEATURES}
     with pytest.raises(error, match=message):
         image_flow(SHAPE, **{**settings, **parts}).initialize(random_images(4), given(4))
+
+
+def test_samples_need_a_given_image() -> None:
+    flow, _ = make("an image")
+    assert flow.log_prob(random_images(2)[:0], given(2)[:0]).shape == (0,)
+    with pytest.raises(ValueError, match="rows of the context must be a positive integer, got 0"):
+        flow.sample(2, given(2)[:0])

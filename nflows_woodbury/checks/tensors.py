@@ -103,8 +103,10 @@ def check_fields(fields: torch.Tensor, shape: tuple[int, ...]) -> None:
     import torch
 
     if not isinstance(fields, torch.Tensor) or fields.dtype not in (torch.float32, torch.float64):
-        got = fields.dtype if isinstance(fields, torch.Tensor) else type(fields).__name__
-        cure = _AS_FLOATS.get(str(got), "fields.to(torch.float32) makes one of numbers")
+        is_tensor = isinstance(fields, torch.Tensor)
+        got = fields.dtype if is_tensor else type(fields).__name__
+        cure = "fields.to(torch.float32)" if is_tensor else "torch.as_tensor(fields, dtype=torch.float32)"
+        cure = _AS_FLOATS.get(str(got), f"{cure} makes one of numbers")
         raise TypeError(f"fields must be a float32 or float64 tensor, got {got}; {cure}")
     if tuple(fields.shape[1:]) != shape or fields.dim() == 0:
         expected = ", ".join(map(str, ("B", *shape)))

@@ -204,7 +204,9 @@ class Conditions:
                 f"embedding_net must be None or OneHot(num_classes) beside condition, got {embedding_net!r}"
             )
         self.features, self.num_classes = features, 0 if embedding_net is None else embedding_net.num_classes
-        self.parts = parts = [condition] * levels if callable(condition) else list(condition)
+        if callable(condition):
+            condition = [condition] * levels
+        self.parts = parts = list(condition) if isinstance(condition, Sequence) else []
         counts = [part for part in parts if isinstance(part, int)]
         if len(parts) != levels or not all(map(callable, parts) if not counts else (part in counts for part in parts)):
             raise ValueError(
@@ -229,8 +231,8 @@ class Conditions:
 
 def _as_floats(image: Tensor) -> Tensor:
     """Floats as they are, uint8 in [-1/2, 1/2); TypeError for others."""
-    if image.dim() < 3:
-        raise ValueError(f"context must be an image (B, c, ...), got shape {tuple(image.shape)}")
+    if image.dim() < 3 or not image[:1].numel() >= min(1, len(image)):
+        raise ValueError(f"context must be an image (B, c, ...), none of its sizes 0, got shape {tuple(image.shape)}")
     if image.dtype == torch.uint8:
         return (image.to(torch.get_default_dtype()) + 0.5) / 256 - 0.5
     if not image.is_floating_point():
@@ -243,4 +245,4 @@ def _kind(context: Context) -> str:
         return f"a tensor of shape {tuple(context.shape)}"
     if isinstance(context, tuple | list):
         return f"a {type(context).__name__} of {len(context)}"
-    return repr(context)
+    return "None" if context is None else f"a {type(context).__name__}"

@@ -224,6 +224,7 @@ class GridFlow(LoadableFlow, ABC):
         """Noise of the base in the flow's dtype, (rows, D), and the embedded context of each row."""
         rows = self._embedding_net(context)
         if isinstance(rows, Given):  # for the levels alone
+            check_positive_int("rows of the context", rows.rows)
             noise = draw(self._distribution, num_samples * rows.rows, None, generator)
             rows = rows.repeated(num_samples)
         else:
