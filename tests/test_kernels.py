@@ -135,3 +135,17 @@ def test_what_was_made_last_can_be_looked_at() -> None:
     model._last = torch.tensor([0.0, float("nan")])
     with pytest.raises(FloatingPointError, match="1 of 2 images are not finite"):
         model.check_last()
+
+
+@pytest.mark.parametrize("value", [1.0, float("nan"), float("inf")])
+def test_a_step_is_left_out_without_waiting(value: float) -> None:
+    module = pytest.importorskip("nflows_woodbury.train.module", exc_type=ImportError)
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.Adam([weight], fused=True)
+    weight.grad = torch.full((3,), value)
+    skipped = module.skip_on_device(weight.grad.norm(), optimizer, torch.tensor(4))
+    optimizer.step()
+    kept = value != 1.0
+    assert torch.equal(weight, torch.ones(3)) == kept and skipped == 5 * kept
+    with NoStalls():
+        module.skip_on_device(torch.empty((), device="meta"), optimizer, 0)

@@ -25,7 +25,11 @@ from nflows_woodbury.train.config import TrainingConfig
 
 __all__ = [
     "FlowTraining",
+    "skip_on_device",
 ]
+
+LOOK = 50  # steps from one look at a device to the next
+FUSED = ("cpu", "cuda", "mps", "xpu")  # where torch has a fused Adam
 
 
 class FlowTraining(pl.LightningModule):
@@ -64,7 +68,7 @@ class FlowTraining(pl.LightningModule):
             self.flow.double()
         self.average = deepcopy(self.flow).requires_grad_(False) if config.ema_decay else None
         self._clock = 0.0
-        self._skipped = 0  # steps in a row
+        self._skipped: int | Tensor = 0  # steps in a row
         self._batch: Batch | None = None  # the last one
         self._seconds, self._started = 0.0, perf_counter()  # of training: before this process, and its start
         self._cpu_seconds, self._cpu_started = 0.0, process_time()
@@ -126,7 +130,12 @@ class FlowTraining(pl.LightningModule):
             self.log("images_per_second", self.config.batch_size / (now - before))
 
     def _skip_unless_finite(self, norm: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        if norm.isfinite():
+        if norm.device.type != "cpu" and all(group["fused"] for group in optimizer.param_groups):
+            self._skipped = skip_on_device(norm, optimizer, self._skipped)
+            if self.trainer.global_step % LOOK or not self._skipped:
+                return
+            self._skipped = int(self._skipped) - 1
+        elif norm.isfinite():
             self._skipped = 0
             return
         where = f"step {self.trainer.global_step}: the gradient is not finite{self._origin()}"
@@ -164,8 +173,10 @@ class FlowTraining(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Adam with warm-up and schedule."""
         config = self.config
+        parameters = list(self.flow.parameters())
+        fused = all(parameter.device.type in FUSED for parameter in parameters)
         optimizer = torch.optim.Adam(
-            self.flow.parameters(), config.learning_rate, config.betas, weight_decay=config.weight_decay
+            parameters, config.learning_rate, config.betas, weight_decay=config.weight_decay, fused=fused
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.config.rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -197,7 +208,7 @@ class FlowTraining(pl.LightningModule):
             "training": self.config.to_dict(),
             "seconds": self.seconds,
             "cpu_seconds": self.cpu_seconds,
-            "skipped": self._skipped,
+            "skipped": int(self._skipped),
             "data": self._kept,
         }
 
@@ -211,3 +222,19 @@ class FlowTraining(pl.LightningModule):
 def _start_images(source: ImageSource) -> int:
     """As many images as have the pixels of 256 images of 32 x 32, at least 16 and at most 256."""
     return min(256, max(16, 256 * 32**2 // prod(source.shape[1:])))
+
+
+def skip_on_device(norm: Tensor, optimizer: torch.optim.Optimizer, skipped: int | Tensor) -> Tensor:
+    """Let a fused optimizer leave out its next step if ``norm`` is not finite; how many it left out in a row by then.
+
+    The device does so by itself: the host does not wait to know.
+
+    >>> weight = torch.nn.Parameter(torch.ones(()))
+    >>> optimizer = torch.optim.Adam([weight], fused=True)
+    >>> weight.grad = torch.tensor(float("inf"))
+    >>> skip_on_device(weight.grad, optimizer, 1), optimizer.step(), weight.item()
+    (tensor(2), None, 1.0)
+    """
+    finite = norm.isfinite()
+    optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+    return torch.where(finite, 0, skipped + 1)
