@@ -3,7 +3,6 @@
 from nflows_woodbury.checks.settings import (
     AXES,
     check_axes,
-    check_field_shape,
     check_image_shape,
     check_natural_int,
     check_natural_number,
@@ -32,7 +31,6 @@ __all__ = [
     "check_channel_inputs",
     "check_channels",
     "check_class_numbers",
-    "check_field_shape",
     "check_fields",
     "check_floating",
     "check_image_inputs",

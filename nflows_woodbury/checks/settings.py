@@ -9,7 +9,6 @@ from numbers import Integral, Real
 __all__ = [
     "AXES",
     "check_axes",
-    "check_field_shape",
     "check_image_shape",
     "check_natural_int",
     "check_natural_number",
@@ -77,18 +76,6 @@ def check_image_shape(shape: object, name: str = "shape") -> tuple[int, int, int
         raise ValueError(f"{name} must be (channels, height, width), got {tuple(shape)}")
     channels, height, width = (check_positive_int(f"{name}[{i}]", size) for i, size in enumerate(shape))
     return channels, height, width
-
-
-def check_field_shape(shape: object) -> tuple[int, ...]:
-    """Return ``shape`` as ``(channels, *sizes)`` of positive integers, with one axis or more behind the channels."""
-    if not isinstance(shape, Sequence) or isinstance(shape, str):
-        raise TypeError(f"shape must be a sequence (channels, *sizes), such as (1, 32, 32), got {shape!r}")
-    if len(shape) < 2:
-        raise ValueError(
-            f"shape must be (channels, *sizes) with one axis or more behind the channels, got {tuple(shape)}; of one "
-            "channel it is (1, height, width)"
-        )
-    return tuple(check_positive_int(f"shape[{i}]", size) for i, size in enumerate(shape))
 
 
 def check_shape(shape: object, name: str = "shape") -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from nflows_woodbury.config import (
     DEQUANTIZERS,
     FIRSTS,
     MIXINGS,
+    NETS,
     SQUEEZES,
     START_NAMES,
     FlowConfig,
@@ -52,9 +53,10 @@ def add_model(group: Any) -> None:
     """The model, but for its mixing."""
     flow = FlowConfig()
     add_name(group, "--coupling", flow.coupling, ", ".join(COUPLINGS))
-    add_number(group, "--levels", flow.levels, "levels; the image's sides are divisible by 2^levels")
+    add_number(group, "--levels", flow.levels, "levels; the image's sides are divisible by 2^levels, or --pad")
     add_number(group, "--steps", flow.steps, "flow steps per level: ActNorm, mixing, coupling")
     add_number(group, "--hidden-channels", flow.hidden_channels, "hidden channels of the couplings' networks")
+    add_name(group, "--net", flow.net, f"the couplings' networks: {', '.join(NETS)}")
     for axis, what in (("channel", "channels"), ("pixel", "pixels, or rows and columns")):
         group.add_argument(
             f"--{axis}-ranks", type=int, nargs="+", metavar="N",
@@ -68,6 +70,7 @@ def add_model(group: Any) -> None:
     )
     group.add_argument("--bounds", type=float, nargs=2, metavar="X", help="of the logit of fields (default: 0 1)")
     add_name(group, "--squeeze", flow.squeeze, ", ".join(SQUEEZES))
+    group.add_argument("--pad", action="store_true", help="fill up sides that 2^levels does not divide with noise")
     group.add_argument("--conditional", action="store_true", help="condition on the classes of the data")
 
 

@@ -6,6 +6,8 @@
 torch.Size([2, 12, 8, 8])
 >>> COUPLINGS["affine"]((12, 8, 8), 32, context_features=None)(torch.randn(2, 12, 8, 8))[0].shape
 torch.Size([2, 12, 8, 8])
+>>> COUPLINGS["affine"]((12, 8, 8), net=NETS["attention"](32, 2))(torch.randn(2, 12, 8, 8))[0].shape
+torch.Size([2, 12, 8, 8])
 >>> DEQUANTIZERS["uniform"]((3, 16, 16), 8)(torch.zeros(2, 3, 16, 16, dtype=torch.uint8))[0].dtype
 torch.float32
 >>> FIRSTS["logit"]((1, 16, 16), (0.0, 5.0))
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from nflows.transforms.base import Transform
 
     from nflows_woodbury.flow import Part, Shape
+    from nflows_woodbury.transforms.nets import Net
 
 __all__ = [
     "COUPLINGS",
@@ -39,6 +42,7 @@ __all__ = [
     "IDENTITY",
     "LOW_RANK",
     "MIXINGS",
+    "NETS",
     "SQUEEZES",
     "START_NAMES",
     "compose",
@@ -127,6 +131,13 @@ COUPLINGS: dict[str, Callable[..., Transform]] = {
     "additive": Exported("AdditiveCoupling"),
     "spline": Exported("SplineCoupling"),
     "macow": Exported("MaCowUnit"),
+}
+
+#: name -> constructor from the hidden channels and the number of axes to a conditioner, ``net=`` of a coupling
+NETS: dict[str, Callable[[int, int], Net]] = {
+    "conv": lambda hidden, axes: partial(nflows_woodbury.ConvNet, hidden_channels=hidden, num_axes=axes),
+    "residual": lambda hidden, axes: partial(nflows_woodbury.ResidualNet, hidden_channels=hidden, num_axes=axes),
+    "attention": lambda hidden, axes: partial(nflows_woodbury.AttentionNet, hidden_channels=hidden, num_axes=axes),
 }
 
 #: name -> dequantization constructor ``(shape, bits)``

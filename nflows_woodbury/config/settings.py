@@ -7,18 +7,13 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from nflows_woodbury.checks import (
-    check_field_shape,
-    check_image_shape,
-    check_natural_int,
-    check_one_of,
-    check_positive_int,
-)
+from nflows_woodbury.checks import check_natural_int, check_one_of, check_positive_int, check_shape
 from nflows_woodbury.config.names import (
     COUPLINGS,
     DEQUANTIZERS,
     FIRSTS,
     MIXINGS,
+    NETS,
     SQUEEZES,
     START_NAMES,
     compose,
@@ -74,9 +69,12 @@ class FlowConfig(Settings):
             :data:`nflows_woodbury.linalg.starts.STARTS` for all of them, or ``"default"`` for the layer's own.
         coupling: a name in :data:`COUPLINGS`.
         hidden_channels: hidden channels of the couplings.
+        net: conditioner of the couplings, a name in :data:`NETS`; those of MaCow are its own.
         bits: bits kept of each pixel.
         dequantize: a name in :data:`DEQUANTIZERS`.
         squeeze: a name in :data:`SQUEEZES`.
+        pad: fill up sizes that ``2^levels`` does not divide with noise, see
+        :class:`~nflows_woodbury.transforms.pad.Pad`.
         num_classes: classes that the model is conditioned on, or 0; their numbers, int64 ``(B,)``, are its context.
         first: None for a flow over uint8 images; for one over floats what they meet first, a name in :data:`FIRSTS`.
             There ``bits`` and ``dequantize`` stay at their defaults.
@@ -98,22 +96,27 @@ class FlowConfig(Settings):
     start: str = "default"
     coupling: str = "affine"
     hidden_channels: int = 64
+    net: str = "conv"
     bits: int = 8
     dequantize: str = "uniform"
     squeeze: str = "pixels"
+    pad: bool = False
     num_classes: int = 0
     first: str | None = None
     bounds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         """Check what the parts do not check themselves."""
-        check = check_field_shape if self.is_fields else check_image_shape
-        object.__setattr__(self, "shape", check(self.shape))
+        object.__setattr__(self, "shape", check_shape(self.shape))
         self._check_first()
         check_one_of("mixing", self.mixing, MIXINGS)
         check_one_of("coupling", self.coupling, COUPLINGS)
         check_one_of("dequantize", self.dequantize, DEQUANTIZERS)
         check_one_of("squeeze", self.squeeze, SQUEEZES)
+        if check_one_of("net", self.net, NETS) != "conv" and self.coupling == "macow":
+            raise ValueError(f"net must be 'conv' for macow, whose conditioners are its own, got {self.net!r}")
+        if not isinstance(self.pad, bool):
+            raise TypeError(f"pad must be True or False, got {self.pad!r}")
         for name in ("levels", "steps", "hidden_channels", "bits"):
             check_positive_int(name, getattr(self, name))
         check_natural_int("num_classes", self.num_classes)
@@ -157,6 +160,11 @@ class FlowConfig(Settings):
             raise ValueError(f"{name} must be {self.levels} ranks, one for each level, got {ranks!r}")
         return tuple(check_positive_int(f"{name}[{level}]", rank) for level, rank in enumerate(ranks))
 
+    def _conditioner(self) -> dict[str, Any]:
+        if self.net == "conv":
+            return {"hidden_channels": self.hidden_channels}
+        return {"net": NETS[self.net](self.hidden_channels, len(self.shape) - 1)}
+
     def build(self, *, reversible: bool = False) -> GridFlow:
         """A new flow with these settings, its parameters drawn from torch's global generator.
 
@@ -164,6 +172,7 @@ class FlowConfig(Settings):
         :func:`~nflows_woodbury.flow.image_flow`; the model is the same.
         """
         from nflows_woodbury.flow import field_flow, image_flow
+        from nflows_woodbury.transforms import Pad
         from nflows_woodbury.transforms.nets import OneHot
 
         context_features = self.num_classes or None
@@ -179,10 +188,9 @@ class FlowConfig(Settings):
             levels=self.levels,
             steps=self.steps,
             mixing=[compose(self.mixing, dc, ds, self.start) for dc, ds in ranks],
-            coupling=partial(
-                COUPLINGS[self.coupling], hidden_channels=self.hidden_channels, context_features=context_features
-            ),
+            coupling=partial(COUPLINGS[self.coupling], **self._conditioner(), context_features=context_features),
             squeeze=SQUEEZES[self.squeeze],
+            pad=Pad if self.pad else None,
             context_features=context_features,
             embedding_net=OneHot(self.num_classes) if self.num_classes else None,
             reversible=reversible,

@@ -11,10 +11,11 @@ from nflows.distributions.normal import StandardNormal
 from nflows.transforms.base import Transform
 from torch import nn
 
-from nflows_woodbury.checks import check_field_shape, check_image_shape, check_positive_int
+from nflows_woodbury.checks import check_positive_int, check_shape
 from nflows_woodbury.flow.condition import Condition, Conditions
 from nflows_woodbury.flow.fields import FieldFlow
 from nflows_woodbury.flow.images import ImageFlow
+from nflows_woodbury.flow.padding import Padding, factors_of, padding_for
 from nflows_woodbury.transforms import ActNorm, Chain, Multiscale, Reversible, SplitPrior, Squeeze, TopPrior
 from nflows_woodbury.transforms.dequantize import UniformDequantize
 from nflows_woodbury.transforms.nets import channel_halves
@@ -48,6 +49,7 @@ def image_flow(
     embedding_net: nn.Module | None = None,
     condition: Condition | None = None,
     squeeze: Callable[[], Transform] = Squeeze,
+    pad: Padding | None = None,
     reversible: bool = False,
 ) -> ImageFlow:
     """Put a multiscale image flow together from parts.
@@ -56,7 +58,8 @@ def image_flow(
     level ends in :class:`TopPrior` and becomes latent whole.
 
     Args:
-        shape: ``(c, H, W)`` of the uint8 images; ``H`` and ``W`` divisible by ``2^levels``.
+        shape: ``(c, H, W)`` of the uint8 images; ``H`` and ``W`` divisible by ``2^levels``, unless ``pad`` is given.
+            Also ``(c, t)`` or ``(c, d, h, w)``.
         levels: number of levels.
         steps: flow steps per level.
         mixing: ``(c, h, w) -> Transform``, called for each step with the shape at its level, such as
@@ -75,7 +78,11 @@ def image_flow(
             numbers stands for a pyramid: the context is then a list of images with so many channels, one for each
             level, the finest first. With ``embedding_net=OneHot(num_classes)`` the context is a tuple, class numbers
             and that.
-        squeeze: what a level begins with, ``() -> Transform``, :class:`Squeeze` or :class:`HaarSqueeze`.
+        squeeze: what a level begins with, ``() -> Transform``, :class:`Squeeze` or :class:`HaarSqueeze`, or such as
+            ``partial(Squeeze, factor=(1, 2, 2))`` to halve some axes only.
+        pad: what sizes that the squeezes do not divide are filled up with: :class:`Pad` appends noise, or
+            ``partial(Pad, scale=...)``. Then ``log_prob`` is a lower bound in the mean over that noise, bits per
+            dimension still count the real pixels only, and samples are without it.
         reversible: make each level a :class:`Reversible` chain, whose training memory does not grow with ``steps``. The
             same model, with the same state dict.
 
@@ -83,8 +90,8 @@ def image_flow(
         An :class:`ImageFlow`; call its ``initialize`` on a batch of images before training.
 
     Raises:
-        ValueError, TypeError: for a size that ``2^levels`` does not divide, or constructors that do not match the
-            levels.
+        ValueError, TypeError: for a size that ``2^levels`` does not divide, without ``pad``, or constructors that do
+            not match the levels.
 
     >>> import torch
     >>> from functools import partial
@@ -96,14 +103,15 @@ def image_flow(
     >>> flow(images).shape, flow.sample(2, temperature=0.7).dtype
     (torch.Size([5]), torch.uint8)
     """
-    shape = check_image_shape(shape)
+    shape = check_shape(shape)
+    padding, inner = padding_for(shape, levels, squeeze, pad)
     first = dequantize if dequantize is not None else UniformDequantize()
     conditions = Conditions(condition, check_positive_int("levels", levels), context_features, embedding_net)
     multiscale = _multiscale(
-        shape, levels, steps, mixing, coupling, squeeze, conditions, context_features=context_features,
+        inner, levels, steps, mixing, coupling, squeeze, conditions, context_features=context_features,
         reversible=reversible,
     )  # fmt: skip
-    return ImageFlow(Chain([first, multiscale]), _base(base, shape), conditions.embedding, shape=shape)
+    return ImageFlow(Chain([first, *padding, multiscale]), _base(base, inner), conditions.embedding, shape=shape)
 
 
 def field_flow(
@@ -119,6 +127,7 @@ def field_flow(
     embedding_net: nn.Module | None = None,
     condition: Condition | None = None,
     squeeze: Callable[[], Transform] = Squeeze,
+    pad: Padding | None = None,
     reversible: bool = False,
 ) -> FieldFlow:
     """Put a multiscale flow over floats together from parts: :func:`image_flow` without a dequantization.
@@ -126,7 +135,8 @@ def field_flow(
     ``first -> levels x (Squeeze -> steps x (ActNorm -> mixing -> coupling) -> SplitPrior) -> base``.
 
     Args:
-        shape: ``(c, ...)`` of the fields, such as ``(1, 32, 32)``; each size but ``c`` divisible by ``2^levels``.
+        shape: ``(c, ...)`` of the fields, such as ``(1, 32, 32)``, with up to three sizes; each but ``c`` divisible by
+            ``2^levels``, unless ``pad`` is given. Vectors, ``(c,)``, have no squeeze.
         levels: number of levels.
         steps: flow steps per level.
         mixing: as for :func:`image_flow`.
@@ -138,6 +148,7 @@ def field_flow(
         embedding_net: as for :class:`ImageFlow`.
         condition: as for :func:`image_flow`.
         squeeze: as for :func:`image_flow`.
+        pad: as for :func:`image_flow`.
         reversible: as for :func:`image_flow`.
 
     Returns:
@@ -156,16 +167,18 @@ def field_flow(
     >>> flow.log_prob(fields).shape, flow.sample(2).dtype
     (torch.Size([64]), torch.float32)
     """
-    shape = check_field_shape(shape)
+    shape = check_shape(shape)
+    padding, inner = padding_for(shape, levels, squeeze, pad)
     if first is not None and not isinstance(first, Transform):
         raise TypeError(f"first must be a transform, such as Standardize({shape[0]}), or None, got {first!r}")
     conditions = Conditions(condition, check_positive_int("levels", levels), context_features, embedding_net)
     multiscale = _multiscale(
-        shape, levels, steps, mixing, coupling, squeeze, conditions, context_features=context_features,
+        inner, levels, steps, mixing, coupling, squeeze, conditions, context_features=context_features,
         reversible=reversible,
     )  # fmt: skip
-    transform = multiscale if first is None else Chain([first, multiscale])
-    return FieldFlow(transform, _base(base, shape), conditions.embedding, shape=shape)
+    before = [*([] if first is None else [first]), *padding]
+    transform = Chain([*before, multiscale]) if before else multiscale
+    return FieldFlow(transform, _base(base, inner), conditions.embedding, shape=shape)
 
 
 def _base(base: Base, shape: Shape) -> Distribution:
@@ -186,15 +199,14 @@ def _multiscale(
     context_features: int | None,
     reversible: bool,
 ) -> Multiscale:
-    """The levels, for any number of axes behind the channels; a level has half the size along each."""
-    levels, steps = check_positive_int("levels", levels), check_positive_int("steps", steps)
-    _check_divisible(shape, levels)
+    """The levels, for any number of axes behind the channels; a level has half the size along each, or as squeezed."""
+    steps, factors = check_positive_int("steps", steps), factors_of(squeeze, shape)
     mixings, couplings = _per_level("mixing", mixing, levels), _per_level("coupling", coupling, levels)
     (channels, *sizes), parts, shapes = shape, [], []
     for level in range(levels):
-        channels, sizes = channels * 2 ** len(sizes), [size // 2 for size in sizes]
+        channels, sizes = channels * prod(factors), [size // f for size, f in zip(sizes, factors, strict=True)]
         level_shape = channels, *sizes
-        chain: list[Transform] = [squeeze()]
+        chain: list[Transform] = [squeeze()] if sizes else []
         for _ in range(steps):
             chain.append(Chain([ActNorm(channels), mixings[level](level_shape), couplings[level](level_shape)]))
         prior = TopPrior if level == levels - 1 else SplitPrior
@@ -203,16 +215,6 @@ def _multiscale(
         shapes.append(level_shape)
         channels = channel_halves(channels)[0]
     return Multiscale(parts, shapes)
-
-
-def _check_divisible(shape: Shape, levels: int) -> None:
-    sizes = shape[1:]
-    if any(size % 2**levels for size in sizes):
-        what = "height and width" if len(sizes) == 2 else "each size but that of the channels"
-        raise ValueError(
-            f"shape must have {what} divisible by 2^levels = {2**levels}, got {' x '.join(map(str, sizes))}; "
-            "use fewer levels or crop the images"
-        )
 
 
 def _per_level(name: str, part: Part | Sequence[Part], levels: int) -> Sequence[Part]:

@@ -10,7 +10,7 @@ from nflows.distributions.base import Distribution
 from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import check_field_shape, check_fields
+from nflows_woodbury.checks import check_fields, check_shape
 from nflows_woodbury.flow.grid import GridFlow
 from nflows_woodbury.linalg.modes import is_plain
 from nflows_woodbury.transforms.dequantize import check_finite
@@ -57,7 +57,7 @@ class FieldFlow(GridFlow):
         *,
         shape: Sequence[int],
     ) -> None:
-        super().__init__(transform, distribution, embedding_net, shape=check_field_shape(shape))
+        super().__init__(transform, distribution, embedding_net, shape=check_shape(shape))
 
     @property
     def floating(self) -> Sequence[Transform]:

@@ -10,7 +10,7 @@ from nflows.distributions.base import Distribution
 from nflows.transforms.base import CompositeTransform, Transform
 from torch import Tensor, nn
 
-from nflows_woodbury.checks import check_image_shape, check_positive_int, check_uint8_images
+from nflows_woodbury.checks import check_positive_int, check_shape, check_uint8_images
 from nflows_woodbury.flow.grid import GridFlow
 from nflows_woodbury.transforms import Chain
 from nflows_woodbury.transforms.dequantize import check_finite
@@ -29,7 +29,7 @@ class ImageFlow(GridFlow):
         distribution: nflows distribution of the flat noise.
         embedding_net: maps the context that is passed in to the context that the transforms get; None passes it on,
             :class:`~nflows_woodbury.transforms.nets.OneHot` takes class numbers.
-        shape: ``(c, h, w)`` of the images.
+        shape: ``(c, h, w)`` of the images; also ``(c, t)`` or ``(c, d, h, w)``.
 
     Raises:
         TypeError: for images that are not uint8.
@@ -52,7 +52,7 @@ class ImageFlow(GridFlow):
         *,
         shape: Sequence[int],
     ) -> None:
-        super().__init__(transform, distribution, embedding_net, shape=check_image_shape(shape))
+        super().__init__(transform, distribution, embedding_net, shape=check_shape(shape))
 
     @property
     def floating(self) -> Sequence[Transform]:

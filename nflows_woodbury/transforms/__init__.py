@@ -1,6 +1,7 @@
 """Invertible layers, each an nflows ``Transform`` (forward: data to noise)."""
 
 from nflows_woodbury.transforms.actnorm import ActNorm
+from nflows_woodbury.transforms.attention import AttentionNet
 from nflows_woodbury.transforms.butterfly import Butterfly, ButterflyTransform
 from nflows_woodbury.transforms.chain import Chain
 from nflows_woodbury.transforms.circulant import CirculantDiagonal
@@ -16,8 +17,11 @@ from nflows_woodbury.transforms.logit import Logit
 from nflows_woodbury.transforms.low_rank_linear import LowRankLinear
 from nflows_woodbury.transforms.macow import MaCowUnit, MaskedConvCoupling
 from nflows_woodbury.transforms.multiscale import Multiscale
+from nflows_woodbury.transforms.nets import ConvNet
+from nflows_woodbury.transforms.pad import Pad
 from nflows_woodbury.transforms.periodic import PeriodicConvolution
 from nflows_woodbury.transforms.prior import SplitPrior, TopPrior
+from nflows_woodbury.transforms.residual import ResidualNet
 from nflows_woodbury.transforms.reversible import Reversible
 from nflows_woodbury.transforms.spline import SplineCoupling
 from nflows_woodbury.transforms.squeeze import HaarSqueeze, Squeeze
@@ -30,11 +34,13 @@ __all__ = [
     "ActNorm",
     "AdditiveCoupling",
     "AffineCoupling",
+    "AttentionNet",
     "AutoregressiveConvolution",
     "Butterfly",
     "ButterflyTransform",
     "Chain",
     "CirculantDiagonal",
+    "ConvNet",
     "ConvolutionExponential",
     "EmergingConvolution",
     "FInCConvolution",
@@ -48,7 +54,9 @@ __all__ = [
     "MaCowUnit",
     "MaskedConvCoupling",
     "Multiscale",
+    "Pad",
     "PeriodicConvolution",
+    "ResidualNet",
     "Reversible",
     "SplineCoupling",
     "SplitPrior",

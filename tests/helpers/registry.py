@@ -20,7 +20,7 @@ from nflows.transforms.base import Transform
 from torch import Tensor
 
 from nflows_woodbury import transforms
-from nflows_woodbury.config import COUPLINGS, LOW_RANK, MIXINGS
+from nflows_woodbury.config import COUPLINGS, LOW_RANK, MIXINGS, NETS
 from nflows_woodbury.linalg.starts import STARTS
 from nflows_woodbury.transforms.base import LinearTransform
 from nflows_woodbury.transforms.emerging import CORNERS
@@ -169,6 +169,16 @@ def _conditional(constructor: Callable[..., Transform], *args: Any, **choices: S
     return Layer(make, choices, [*COUPLING_SHAPES, *OTHER_SHAPES], conditional=True)
 
 
+def _with_net(name: str) -> Layer:
+    """An affine coupling with another conditioner."""
+
+    def make(case: Case) -> Transform:
+        net = NETS[name](HIDDEN, len(case.shape) - 1)
+        return transforms.AffineCoupling(case.shape, net=net, context_features=case.features)
+
+    return Layer(make, {}, [(4, 4, 4), (2, 5, 3), *OTHER_SHAPES], conditional=True)
+
+
 def _low_rank(case: Case) -> Transform:
     return transforms.LowRankTransform(case.shape, rank=case.ranks[0], **case.settings)
 
@@ -238,6 +248,7 @@ def _called(parts: list[Transform], shape: Shape) -> Transform:
 LAYERS: dict[str, Layer] = {
     **{name: _mixing(name) for name in MIXINGS},
     **{name: _conditional(COUPLINGS[name], HIDDEN) for name in COUPLINGS},
+    **{f"affine-{name}": _with_net(name) for name in NETS if name != "conv"},
     "low-rank": Layer(_low_rank, {"axes": AXES, "init": [*STARTS]}),
     "low-rank-linear": Layer(_low_rank_linear, {"init": [*STARTS]}, [(9,), (1,)]),
     "low-rank-chain": Layer(_groups, {"groups": PAIRS, "init": [*STARTS]}, [(4, 3, 5)]),

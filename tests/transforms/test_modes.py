@@ -161,7 +161,7 @@ OF_FUNC = MODES[4:]  # which mean the same with grad off
 
 
 #: what torch itself cannot do, and says so: softmax in reverse over forward mode
-REFUSED = {"spline": reverse_over_forward, "spline-bins": reverse_over_forward}
+REFUSED = dict.fromkeys(["spline", "spline-bins", "affine-attention"], reverse_over_forward)
 
 
 @at([case for case in CASES if case.name != "reversible"])  # which is differentiable once, and says so

@@ -115,5 +115,10 @@ ROWS = [
     *rows("flow/assembly.py", "test_config.py -k squeeze",
         ("squeezes pixels always", "chain: list[Transform] = [squeeze()]", "chain: list[Transform] = [Squeeze()]"),
     ),
+    *rows("flow/padding.py", "test_axes.py",
+        ("padded too far", "-(-size // multiple) * multiple", "(size // multiple + 1) * multiple"),
+        ("all sides are halved", "layer.factors(num_axes) if isinstance", "(2,) * num_axes if isinstance"),
+        ("a level too few", "[factor**levels for", "[factor ** (levels - 1) for"),
+    ),
 ]
 # fmt: on
