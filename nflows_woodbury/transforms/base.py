@@ -155,7 +155,7 @@ class FactoredTransform(LinearTransform):
             [1., 1., 1.]], grad_fn=<MmBackward0>), tensor([8., 8.], grad_fn=<RoundBackward0>))
     """
 
-    def factored(self) -> FactoredTransform:
+    def factored(self) -> FactoredTransform | None:
         """The layer itself."""
         return self
 

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from nflows_woodbury.linalg.factors import Matrices, Prepared, prepare, weighted_sum
+from nflows_woodbury.linalg.factors import Factor, Kind, Matrices, Prepared, prepare
+from nflows_woodbury.linalg.precision import in_layer_dtype
 from nflows_woodbury.transforms.base import FactoredTransform, LinearTransform
 
 __all__ = ["Frozen", "freeze"]
@@ -55,7 +56,7 @@ def freeze(module: AnyModule) -> AnyModule:
     return frozen
 
 
-class Frozen(LinearTransform):
+class Frozen(FactoredTransform):
     """A layer with the matrices of its map and of its inverse map, and their log-dets, as buffers.
 
     Args:
@@ -88,13 +89,31 @@ class Frozen(LinearTransform):
         """Refuse what the layer refuses."""
         self.layer.check_inputs(inputs)
 
-    def map_forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """The layer's map by its matrices."""
-        return self.layer.map_by(inputs, *self._held(self._maps)), self._total(inputs)
+    def checked(self, inputs: Tensor) -> Tensor:
+        """The inputs that the layer takes, in the dtype of its constants."""
+        self.check_inputs(inputs)
+        return in_layer_dtype(inputs, self.logabsdets.dtype)
 
-    def map_inverse(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """The layer's inverse map by those of its inverse."""
-        return self.layer.unmap_by(inputs, *self._held(self._inverses)), -self._total(inputs)
+    def factored(self) -> None:
+        """Nothing is left to be made constant."""
+        return None
+
+    def factors(self) -> list[Factor]:
+        """The layer's factors, of which everything is at hand."""
+        held = zip(self._held(self._maps), self._held(self._inverses), self.logabsdets.unbind(), strict=True)
+        return [Factor(_at_hand(len(maps)), (*maps, *inverses, logabsdet)) for maps, inverses, logabsdet in held]
+
+    def multiplicities(self, inputs: Tensor) -> Sequence[int]:
+        """Those of the layer."""
+        return self.layer.multiplicities(inputs)
+
+    def map_by(self, inputs: Tensor, *matrices: Matrices) -> Tensor:
+        """The layer's map."""
+        return self.layer.map_by(inputs, *matrices)
+
+    def unmap_by(self, inputs: Tensor, *matrices: Matrices) -> Tensor:
+        """The layer's inverse map."""
+        return self.layer.unmap_by(inputs, *matrices)
 
     def _hold(self, way: str, prepared: Sequence[Prepared]) -> list[list[str]]:
         """Register the matrices of each factor, and return their names."""
@@ -107,10 +126,6 @@ class Frozen(LinearTransform):
     def _held(self, names: list[list[str]]) -> list[Matrices]:
         return [tuple(self._buffers[name] for name in of_factor) for of_factor in names]
 
-    def _total(self, inputs: Tensor) -> Tensor:
-        counts = self.layer.multiplicities(inputs)
-        return weighted_sum(list(zip(counts, self.logabsdets.unbind(), strict=True)))
-
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, metadata: Any, strict: bool, *lists: list[str]
     ) -> None:
@@ -121,6 +136,14 @@ class Frozen(LinearTransform):
                 "load the model's state dict into the model, and freeze it again"
             )
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, *lists)
+
+
+def _at_hand(count: int) -> Kind:
+    """Of ``count`` matrices of the map, those of the inverse, and the log-det; a kind of its own, never stacked."""
+    return Kind(
+        lambda stacks: [(tensors[:count], tensors[-1]) for tensors in stacks],
+        lambda stacks: [(tensors[count:-1], tensors[-1]) for tensors in stacks],
+    )
 
 
 def _frozen(module: nn.Module, done: dict[nn.Module, nn.Module]) -> Any:

@@ -156,7 +156,7 @@ def test_layers_that_come_twice_come_twice() -> None:
     updates = [LowRankTransform(shape, axes, 2) for axes in (0, (1, 2))]
     layer = Chain([conv, LowRankChain(updates), ActNorm(4), conv, LowRankChain(updates)])
     frozen, inputs = freeze(layer), torch.randn(2, *shape)
-    assert frozen[0] is frozen[3]
+    assert frozen[0] is frozen[3] and layer[0] is conv and len(list(layer.parameters())) == 7
     assert_same(frozen(inputs), layer(inputs), 1e-5)
     assert_same(frozen.inverse(inputs), layer.inverse(inputs), 1e-5)
 

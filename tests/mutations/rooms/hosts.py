@@ -10,8 +10,9 @@ FROZEN = f"transforms/test_frozen.py -k 'not exported and ({PARTS})'"
 # fmt: off
 ROWS = [
     *rows("transforms/frozen.py", FROZEN,
-        ("inverse by the matrices of the map", "*self._held(self._inverses))", "*self._held(self._maps))"),
-        ("inverse's log-det with the wrong sign", "(self._inverses)), -self._total", "(self._inverses)), self._total"),
+        ("inverse by the matrices of the map", "[(tensors[count:-1], tensors[-1])", "[(tensors[:count], tensors[-1])"),
+        ("constants of equal layers are stacked", "return Kind(\n", "return DENSE if count == 1 else Kind(\n",
+         "import Factor, Kind,", "import DENSE, Factor, Kind,"),
         ("the model itself is frozen", "_frozen(deepcopy(module), {})", "_frozen(module, {})"),
         ("the copy trains on", "_frozen(deepcopy(module), {}).eval()", "_frozen(deepcopy(module), {})"),
         ("layers that come twice come once each", "_frozen(child, done)", "_frozen(child, {})"),
