@@ -74,7 +74,7 @@ class FlowConfig(Settings):
         dequantize: a name in :data:`DEQUANTIZERS`.
         squeeze: a name in :data:`SQUEEZES`.
         pad: fill up sizes that ``2^levels`` does not divide with noise, see
-        :class:`~nflows_woodbury.transforms.pad.Pad`.
+            :class:`~nflows_woodbury.transforms.pad.Pad`.
         num_classes: classes that the model is conditioned on, or 0; their numbers, int64 ``(B,)``, are its context.
         first: None for a flow over uint8 images; for one over floats what they meet first, a name in :data:`FIRSTS`.
             There ``bits`` and ``dequantize`` stay at their defaults.
