@@ -9,7 +9,16 @@ import pytest
 import torch
 from running import CONFIG, LIGHTNING, assert_same, fit
 
-from nflows_woodbury import AffineCoupling, Chain, InvertibleConv1x1, LowRankTransform, Reversible, WoodburyTransform
+from nflows_woodbury import (
+    ActNorm,
+    AffineCoupling,
+    Chain,
+    InvertibleConv1x1,
+    LowRankTransform,
+    Reversible,
+    WoodburyTransform,
+    initialize,
+)
 from nflows_woodbury.config import COUPLINGS, MIXINGS, FlowConfig
 from nflows_woodbury.data.photos import PhotoSource
 from nflows_woodbury.transforms.base import SingularError
@@ -189,3 +198,27 @@ def test_a_reversible_run_trains_alike_and_resumes_as_either(tmp_path) -> None:
 def test_bad_arguments(arguments: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         Reversible([], **arguments)
+
+
+def test_a_thousand_steps_train() -> None:
+    torch.manual_seed(0)
+    shape = (2, 2, 3)
+    chain = Reversible(
+        part
+        for _ in range(1000)
+        for part in (ActNorm(2), WoodburyTransform(shape, (1, 2)), AffineCoupling(shape, hidden_channels=2))
+    )
+    inputs = 5 + 3 * torch.randn(8, *shape)
+    initialize(chain, inputs)
+    optimizer = torch.optim.Adam(chain.parameters(), 1e-6)
+
+    def loss() -> torch.Tensor:
+        outputs, logabsdet = chain(inputs)
+        return (outputs.square().flatten(1).sum(1) / 2 - logabsdet).mean()
+
+    before = loss()
+    before.backward()
+    optimizer.step()
+    assert chain.drift < 1e-3
+    with torch.no_grad():
+        assert loss() < before
