@@ -47,7 +47,13 @@ TORCH = {
         for name in ("Module", "Conv2d", "Embedding", "Parameter")
     },
     "py:class torch.nn.modules.module.Module": "generated/torch.nn.Module.html#torch.nn.Module",
+    "py:class torch.nn.modules.conv.Conv1d": "generated/torch.nn.Conv1d.html#torch.nn.Conv1d",
     "py:class torch.nn.modules.conv.Conv2d": "generated/torch.nn.Conv2d.html#torch.nn.Conv2d",
+    "py:class torch.nn.modules.conv.Conv3d": "generated/torch.nn.Conv3d.html#torch.nn.Conv3d",
+    "py:class torch.nn.modules.linear.Linear": "generated/torch.nn.Linear.html#torch.nn.Linear",
+    "py:class torch._C.Generator": "generated/torch.Generator.html#torch.Generator",
+    "py:class torch.Size": "size.html#torch.Size",
+    "py:class torch.distributions.transforms.Transform": "distributions.html#torch.distributions.transforms.Transform",
     "py:class torch.utils.data.DataLoader": "data.html#torch.utils.data.DataLoader",
     "py:class torch.utils.data.dataloader.DataLoader": "data.html#torch.utils.data.DataLoader",
     "py:func torch.compile": "generated/torch.compile.html#torch.compile",

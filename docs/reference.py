@@ -20,7 +20,7 @@ INTERNAL = {
     *("checks", "cli", "files", "optional", "precision", "constructors"),
     *("batches", "run", "saved", "environment", "signals", "comparison"),
     *("replay", "blocks"),  # of Reversible
-    *("wavefronts", "anomalies"),
+    *("wavefronts", "anomalies", "condition"),
     *("arrays", "cache", "cifar10", "decoding", "folder", "huggingface", "imagenet"),
     *("fingerprints", "layout", "splits", "tables", "walking"),
 }

@@ -87,7 +87,7 @@ class ImageSource(ABC):
 
     @property
     def is_fields(self) -> bool:
-        """Whether the images are fields: floats, of which a density is learnt."""
+        """Whether the images are fields, floats of which a density is learnt."""
         return isinstance(self.test, FieldSet)
 
     def in_classes(self, names: Sequence[str]) -> ImageSource:

@@ -61,7 +61,7 @@ def sample_classes(flow: GridFlow, count: int, *, label: int | None = None, temp
         flow: the model.
         count: images to draw.
         label: the class of all images; None takes the classes in turn.
-        temperature: factor on the noise, as in :meth:`~nflows_woodbury.flow.ImageFlow.sample`.
+        temperature: factor on the noise, as in :meth:`~nflows_woodbury.flow.grid.GridFlow.sample`.
 
     Raises:
         TypeError, ValueError: for a bad count or temperature, or a label that is none of the classes.

@@ -61,7 +61,7 @@ class FieldFlow(GridFlow):
 
     @property
     def floating(self) -> Sequence[Transform]:
-        """All transforms: the fields themselves are floats."""
+        """All transforms, as the fields themselves are floats."""
         return [self._transform]
 
     def check_data(self, inputs: Tensor) -> None:
