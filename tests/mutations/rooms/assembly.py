@@ -63,7 +63,7 @@ ROWS = [
         ("the inverse without the margin", "near = range_ * (torch.sigmoid(-inputs.abs()) - self.margin)",
          "near = range_ * torch.sigmoid(-inputs.abs())"),
     ),
-    *rows("transforms/standardize.py", "test_fields.py transforms/test_laws.py -k 'standardize or first_transform_starts'",
+    *rows("transforms/standardize.py", "test_fields.py transforms/test_laws.py -k 'standardize or first_transform'",
         ("log-det of one entry", "inputs.shape[2:].numel() * self.scale", "self.scale"),
         ("divides by the variance", "self.scale.copy_(scale)", "self.scale.copy_(scale**2)"),
     ),
