@@ -79,6 +79,8 @@ class LayerTransform(TorchTransform):
     >>> import torch
     >>> from nflows_woodbury import Squeeze
     >>> transform = as_torch_transform(Squeeze(), event_dim=3)
+    >>> isinstance(transform, LayerTransform), transform.inv.inv is transform
+    (True, True)
     >>> transform.forward_shape((5, 3, 4, 4)), transform.inv(torch.zeros(2, 5, 12, 2, 2)).shape
     (torch.Size([5, 12, 2, 2]), torch.Size([2, 5, 3, 4, 4]))
     """
