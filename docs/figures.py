@@ -18,6 +18,7 @@ import torch
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from nflows.transforms.base import Transform
+from tails import tails
 from torch import Tensor
 
 import nflows_woodbury
@@ -124,6 +125,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "jacobians": jacobians,
     "timing": timing,
     "memory": memory,
+    "tails": tails,
 }
 
 

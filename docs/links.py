@@ -51,6 +51,7 @@ TORCH = {
     "py:class torch.nn.modules.conv.Conv2d": "generated/torch.nn.Conv2d.html#torch.nn.Conv2d",
     "py:class torch.nn.modules.conv.Conv3d": "generated/torch.nn.Conv3d.html#torch.nn.Conv3d",
     "py:class torch.nn.modules.linear.Linear": "generated/torch.nn.Linear.html#torch.nn.Linear",
+    "py:class torch.nn.modules.normalization.LayerNorm": "generated/torch.nn.LayerNorm.html#torch.nn.LayerNorm",
     "py:class torch._C.Generator": "generated/torch.Generator.html#torch.Generator",
     "py:class torch.Size": "size.html#torch.Size",
     "py:class torch.distributions.transforms.Transform": "distributions.html#torch.distributions.transforms.Transform",

@@ -24,7 +24,8 @@ INTERNAL = {
     *("arrays", "cache", "cifar10", "decoding", "folder", "huggingface", "imagenet"),
     *("fingerprints", "layout", "splits", "tables", "walking"),
 }
-ALIASES = {"Base", "Condition", "Factors", "Part", "Shape", "Start"}  # names of types, which the index explains
+#: names of types, which the index explains
+ALIASES = {"Base", "Condition", "Conv", "Factors", "Net", "Padding", "Part", "Shape", "Start"}
 UNLISTED_METHODS = {"extra_repr"}
 
 CLASS = """
@@ -85,6 +86,25 @@ Shapes are written as in ``(B, c, h, w)``: batch, channels, height, width. These
    :no-contents-entry:
 
    ``Callable[[int], Distribution]``: what makes a distribution of so many features.
+
+.. py:data:: Net
+   :module:
+   :no-contents-entry:
+
+   ``Callable[[int, int, int | None], Module]``: what makes a conditioner for channels in, channels out and features of
+   the context, such as ``partial(ResidualNet, hidden_channels=64)``.
+
+.. py:data:: Padding
+   :module:
+   :no-contents-entry:
+
+   ``Callable[[Shape, Sequence[int]], Transform]``: what makes a padding from a shape to larger sizes, such as ``Pad``.
+
+.. py:data:: Conv
+   :module:
+   :no-contents-entry:
+
+   ``Linear``, ``Conv1d``, ``Conv2d`` or ``Conv3d`` of ``torch.nn``.
 
 .. py:data:: Condition
    :module:

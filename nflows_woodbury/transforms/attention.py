@@ -28,7 +28,7 @@ class AttentionNet(nn.Module):
     matrix that starts at zero makes each token the outputs of its patch. Sizes that ``patch_size`` does not divide are
     filled up with zeros, which are cut off at the end. The cost is quadratic in the number of patches.
 
-    The attention is :func:`torch.nn.functional.scaled_dot_product_attention`. On GPUs its fused kernels have no
+    The attention is ``torch.nn.functional.scaled_dot_product_attention``. On GPUs its fused kernels have no
     derivative of the derivative; who needs one there calls the flow within
     ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)``. On the CPU and under ``torch.func`` that kernel, which has all,
     is the one that is used.

@@ -1,4 +1,10 @@
-"""Convolutions by the number of axes: vectors, sequences, images and volumes."""
+"""Convolutions by the number of axes: vectors, sequences, images and volumes.
+
+>>> import torch
+>>> sequence, volume = torch.randn(2, 3, 8), torch.randn(2, 3, 4, 5, 6)
+>>> CONVOLUTIONS[1](3, 7)(sequence).shape, PIXELWISE[3](3, 7)(volume).shape, PROJECTIONS[0](3, 7).bias
+(torch.Size([2, 7, 8]), torch.Size([2, 7, 4, 5, 6]), None)
+"""
 
 from __future__ import annotations
 

@@ -163,7 +163,11 @@ def check_context(context: Tensor | None, num_features: int, inputs: Tensor) -> 
 
 
 def channel_halves(num_channels: int) -> tuple[int, int]:
-    """Sizes of the half that conditions (the larger one) and of the half that is transformed."""
+    """Sizes of the half that conditions (the larger one) and of the half that is transformed.
+
+    >>> channel_halves(7)
+    (4, 3)
+    """
     if num_channels < 2:
         raise ValueError(f"shape must have at least 2 channels to split, got {num_channels}; put a Squeeze in front")
     return num_channels - num_channels // 2, num_channels // 2

@@ -24,8 +24,8 @@ class BlockSqueeze(Transform, ABC):
       channels ``(B, c f..., a, ...)``.
     * ``scatter(channels, factors)``: the inverse of it.
 
-    >>> Squeeze((1, 2)).factors(2)
-    (1, 2)
+    >>> issubclass(Squeeze, BlockSqueeze), Squeeze((1, 2)).factors(2)
+    (True, (1, 2))
     """
 
     def __init__(self, factor: int | Sequence[int] = 2) -> None:
