@@ -27,6 +27,7 @@ from nflows_woodbury import (
     MEWoodburyTransform,
     PeriodicConvolution,
     Squeeze,
+    Standardize,
     WoodburyTransform,
 )
 from nflows_woodbury.transforms.conv1x1 import PARAMETRIZATIONS
@@ -171,6 +172,10 @@ def actnorm(layer: ActNorm, shape: Shape) -> Tensor:
     return kronecker(layer.log_scale.exp().diag(), eye(prod(shape[1:])))
 
 
+def standardize(layer: Standardize, shape: Shape) -> Tensor:
+    return kronecker((1 / layer.scale).diag(), eye(prod(shape[1:])))
+
+
 def squeeze(layer: Squeeze, shape: Shape) -> Tensor:
     """A permutation: a block's number is the place of its pixels, and their numbers in it count the channels on."""
     _, *sizes = shape
@@ -235,6 +240,7 @@ TWINS: dict[type[Transform], Callable[[Any, Shape], Tensor]] = {
     MEWoodburyTransform: me_woodbury,
     InvertibleConv1x1: conv1x1,
     ActNorm: actnorm,
+    Standardize: standardize,
     Squeeze: squeeze,
     AutoregressiveConvolution: autoregressive,
     PeriodicConvolution: periodic,
