@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,8 @@ from nflows_woodbury.transforms.base import FactoredTransform, LinearTransform
 
 __all__ = ["Frozen", "freeze"]
 
-AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
-
-def freeze(module: AnyModule) -> AnyModule:
+def freeze(module: nn.Module) -> Any:
     """A copy for evaluation: no parameters, and what linear layers compute of theirs once and for all.
 
     A linear layer multiplies by small matrices, and its log-det is a sum over their determinants. The copy has the
@@ -46,7 +44,7 @@ def freeze(module: AnyModule) -> AnyModule:
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
     with torch.no_grad():
-        frozen: AnyModule = _frozen(deepcopy(module), {}).eval()
+        frozen = _frozen(deepcopy(module), {}).eval()
     constants: dict[nn.Parameter, Tensor] = {}
     for part in frozen.modules():
         for name, parameter in list(part._parameters.items()):

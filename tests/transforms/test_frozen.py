@@ -95,7 +95,7 @@ class Way(nn.Module):
 
 #: directions of layers whose loop over wavefronts is an operator of this package, which ONNX does not know
 NOT_IN_ONNX = {("emerging", "inverse"), ("autoregressive", "inverse"), ("finc", "inverse")}
-MORE = ("window", "bins", "kernel", "axes", "corners")  # of layers that are there already
+MORE = ("window", "bins", "kernel", "axes", "corners", "-plu", "-qr", "-exp", "-empty")  # of what is there already
 
 
 @at([case for case in QUICK if not case.name.endswith(MORE)])
