@@ -62,7 +62,7 @@ class Ranked:
 def costs(run: Run) -> dict[str, float]:
     """What a trained flow costs: CPU milliseconds for a training step and for a sample, and the error of a round trip.
 
-    A step is a batch of the run's size forward and backward. The fastest of twenty counts, which hardly depends on what
+    A step is a batch of the run's size forward and backward. The fastest of twenty counts, which depends least on what
     else the machine does.
 
     >>> from nflows_woodbury.checkpoint import open_run
