@@ -1,6 +1,7 @@
 """Tables and figures of the worked stories, from the records in docs/records/stories that their scripts wrote.
 
-``anomalies.json`` is what examples/find_anomalies.py wrote, with the ``result.json`` of its run.
+``anomalies.json`` and ``restored.json`` are what examples/find_anomalies.py and examples/restore.py wrote, with the
+``result.json`` of the run that both used.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from statistics import mean, stdev
 
 import figures
 import matplotlib
@@ -24,6 +26,11 @@ KINDS = {
     "patch": "the held-out faces with a grey patch of a ninth of the image",
 }
 
+TASKS = {
+    "hole": "a hole in the middle, a ninth of the image",
+    "noise": "noise of standard deviation 25 on all pixels",
+}
+
 
 def write(records: Path, folder: Path) -> None:
     """Write what the pages of the stories include."""
@@ -32,20 +39,38 @@ def write(records: Path, folder: Path) -> None:
     with matplotlib.rc_context(figures.STYLE | {"svg.hashsalt": "anomalies"}):
         find_anomalies.draw(kept["kinds"], folder / "anomalies.svg")
     (folder / "anomalies.rst").write_text(anomalies(kept))
+    (folder / "restored.rst").write_text(restored(json.loads((records / "restored.json").read_text())))
 
 
 def anomalies(kept: dict) -> str:
     """The table of AUROCs, and a sentence on the run."""
-    run, names = kept["run"], list(next(iter(kept["kinds"].values())))
+    names = list(next(iter(kept["kinds"].values())))
     rows = [
         [KINDS[kind], *(f"{scores[name]['auroc']:.3f}" for name in names)] for kind, scores in kept["kinds"].items()
     ]
-    settings = run["flow"]
+    return f"{list_table(['strange images', *names], rows, 'AUROC of each score')}\n{trained(kept['run'])}"
+
+
+def restored(kept: dict) -> str:
+    """The table of peak signal to noise ratios."""
+    names = list(next(iter(kept["tasks"].values())))
+    rows = [[TASKS[task], *(_decibels(found[name]) for name in names)] for task, found in kept["tasks"].items()]
+    count = len(next(iter(kept["tasks"].values()))[names[0]])
+    title = f"PSNR in dB where it was restored, the mean over {count} images (standard error)"
+    return f"{list_table(['what was done', *names], rows, title)}\n{trained(kept['run'])}"
+
+
+def trained(run: dict) -> str:
+    """A paragraph on a run."""
+    flow, training = run["flow"], run["training"]
     return (
-        list_table(["strange images", *names], rows, "AUROC of each score")
-        + f"\nThe flow: {settings['mixing']} mixing, {settings['levels']} levels x {settings['steps']} steps, "
-        f"{settings['hidden_channels']} channels, {run['parameters']:,} parameters, {run['steps']:,} steps of "
-        f"{run['training']['batch_size']} images in {run['training_cpu_seconds']:.0f} CPU seconds, seed "
-        f"{run['training']['seed']}; {run['bits_per_dim']:.3f} bits/dim (standard error {run['standard_error']:.3f}) "
-        f"on {run['images']} held-out faces. {where(run)}.\n"
+        f"The flow: {flow['mixing']} mixing, {flow['levels']} levels x {flow['steps']} steps, "
+        f"{flow['hidden_channels']} channels, {run['parameters']:,} parameters, {run['steps']:,} steps of "
+        f"{training['batch_size']} images in {run['training_cpu_seconds']:.0f} CPU seconds, seed {training['seed']}; "
+        f"{run['bits_per_dim']:.3f} bits/dim (standard error {run['standard_error']:.3f}) on {run['images']} held-out "
+        f"images. {where(run)}.\n"
     )
+
+
+def _decibels(values: list[float]) -> str:
+    return f"{mean(values):.2f} ({stdev(values) / len(values) ** 0.5:.2f})"

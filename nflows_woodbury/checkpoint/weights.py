@@ -1,4 +1,8 @@
-"""Weights with what belongs to them in one file of safetensors, to be given to others; reading one executes nothing."""
+"""Weights with what belongs to them in one file of safetensors, to be given to others; reading one executes nothing.
+
+>>> f"mine{SUFFIX}"
+'mine.safetensors'
+"""
 
 from __future__ import annotations
 
@@ -35,7 +39,14 @@ def write_weights(path: str | Path, tensors: Mapping[str, Tensor], values: Mappi
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What :func:`write_weights` wrote, on the CPU; ValueError for any other file."""
+    """What :func:`write_weights` wrote, on the CPU; ValueError for any other file.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_weights(f"{folder}/none.safetensors", {}, {"steps": 0})
+    ...     read_weights(f"{folder}/none.safetensors")
+    ({}, {'steps': 0})
+    """
     safetensors = import_extra("safetensors")
     try:
         with safetensors.safe_open(path, framework="pt") as file:

@@ -73,7 +73,17 @@ def publish(run: str | Path, out: str | Path, *, licence: str, averaged: bool = 
 
 
 def card(name: str, values: Mapping[str, Any]) -> str:
-    """What the weights are, in Markdown: images, their licence, model, training, result, and how to use them."""
+    """What the weights are, in Markdown: images, their licence, model, training, result, and how to use them.
+
+    In the example ``run_folder`` is the folder of a run.
+
+    >>> from nflows_woodbury.checkpoint import open_run
+    >>> from nflows_woodbury.evaluation.record import measure
+    >>> run = open_run(run_folder)
+    >>> values = {**run.saved, "result": measure(run, limit=4), "licence": "CC0"}
+    >>> card("tiny", values).splitlines()[0]
+    '# tiny'
+    """
     flow, training, result = values["flow"], values["training"], values["result"]
     channels, *sizes = flow["shape"]
     rows = {

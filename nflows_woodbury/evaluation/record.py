@@ -1,4 +1,8 @@
-"""The test likelihoods of trained flows, each with a record of how it came about."""
+"""The test likelihoods of trained flows, each with a record of how it came about.
+
+>>> BITS["bits_per_dim"]
+'bits/dim'
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ from nflows_woodbury.files import write_json
 
 __all__ = ["BITS", "evaluate", "measure", "spread"]
 
-
+#: key of a record -> the unit of its likelihood, of images and of fields
 BITS = {"bits_per_dim": "bits/dim", "differential_bits_per_dim": "differential bits/dim"}
 
 

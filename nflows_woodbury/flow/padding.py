@@ -1,4 +1,10 @@
-"""Sizes that the levels do not divide, and what fills them up."""
+"""Sizes that the levels do not divide, and what fills them up.
+
+>>> from nflows_woodbury import Pad
+>>> padding: Padding = Pad
+>>> padding((1, 28, 28), (32, 32)).sizes
+(32, 32)
+"""
 
 from __future__ import annotations
 

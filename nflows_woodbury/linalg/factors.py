@@ -15,6 +15,14 @@ layers factorises, casts and exponentiates as often as a chain of one.
 [1.0, 0.5, 0.25]
 >>> weighted_sum([(10, logabsdet) for _, logabsdet in prepared])
 tensor(62.3832, dtype=torch.float64)
+
+A :class:`Kind` says how: from each :data:`Stack` of tensors to the :data:`Matrices` that layers multiply by.
+
+>>> stack: Stack = (torch.zeros(5, 3),)
+>>> [(matrices, logabsdets)] = DIAGONAL.maps([stack])
+>>> isinstance(DIAGONAL, Kind), matrices[0].shape, logabsdets.shape
+(True, torch.Size([5, 3]), torch.Size([5]))
+>>> same: Matrices = matrices
 """
 
 from __future__ import annotations
@@ -58,6 +66,8 @@ class Kind(NamedTuple):
     Log-dets are those of the map, in float64, in both.
 
     >>> import torch
+    >>> isinstance(DENSE, Kind)
+    True
     >>> [((inverses,), logabsdets)] = DENSE.inverses([(2 * torch.eye(3).expand(5, 3, 3),)])
     >>> inverses.shape, logabsdets.shape
     (torch.Size([5, 3, 3]), torch.Size([5]))

@@ -18,6 +18,9 @@ and the modules that hold them are in :mod:`nflows_woodbury.transforms`.
 >>> import torch
 >>> logabsdets(torch.ones(3, 1), torch.ones(1, 3))
 tensor(1.3863, dtype=torch.float64)
+>>> [((U, V), of_maps)] = LOW_RANK.maps([(torch.ones(2, 3, 1), torch.ones(2, 1, 3))])
+>>> of_maps
+tensor([1.3863, 1.3863], dtype=torch.float64)
 """
 
 from __future__ import annotations

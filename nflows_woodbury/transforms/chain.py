@@ -71,8 +71,8 @@ class Link(NamedTuple):
     """A layer of a chain, and whether its factors are prepared together with those of others.
 
     >>> from nflows_woodbury import ActNorm, Chain
-    >>> [link.together for link in Chain([ActNorm(4), Chain([ActNorm(4)])]).links()]
-    [True, True]
+    >>> [link.together for link in Chain([ActNorm(4), Chain([ActNorm(4)])]).links()], Link(ActNorm(4), True).together
+    ([True, True], True)
     """
 
     layer: Any
