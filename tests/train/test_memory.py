@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
 import torch
 
+from nflows_woodbury.cli.main import main
 from nflows_woodbury.config import FlowConfig
 from nflows_woodbury.train.memory import Held, step_memory
 
@@ -37,3 +41,10 @@ def test_memory_grows_with_steps_and_reversible_memory_with_their_parameters_alo
     plain, reversible = memory(8, False) - memory(4, False), memory(8, True) - memory(4, True)
     assert plain > 2**20
     assert reversible < plain / 20
+
+
+def test_the_memory_of_a_preset_is_shown_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["presets", "show", "cifar10-conv1x1"]) == 0 and "GiB" not in capsys.readouterr().out
+    assert main(["presets", "show", "cifar10-conv1x1", "--memory"]) == 0
+    assert re.search(r"a training step of 64 images takes 0\.\d\d GiB, 0\.\d\d GiB with", capsys.readouterr().out)
+    assert main(["presets", "--memory"]) == 2 and "'show NAME', got '--memory'" in capsys.readouterr().err
