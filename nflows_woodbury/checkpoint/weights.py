@@ -32,10 +32,11 @@ def write_weights(path: str | Path, tensors: Mapping[str, Tensor], values: Mappi
     ...     read_weights(f"{folder}/small.safetensors")
     ({'weight': tensor([1., 1.])}, {'steps': 12})
     """
-    save_file = import_extra("safetensors.torch").save_file
+    save = import_extra("safetensors.torch").save
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    data = save(contiguous, {_VALUES: json.dumps(values, allow_nan=False)})
     with whole_file(path) as new:
-        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, new, {_VALUES: json.dumps(values, allow_nan=False)})
+        new.write_bytes(data)
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -16,10 +16,12 @@ layers factorises, casts and exponentiates as often as a chain of one.
 >>> weighted_sum([(10, logabsdet) for _, logabsdet in prepared])
 tensor(62.3832, dtype=torch.float64)
 
-A :class:`Kind` says how: from each :data:`Stack` of tensors to the :data:`Matrices` that layers multiply by.
+A :class:`Kind` says how: a :data:`Preparation` goes from each :data:`Stack` of tensors to the :data:`Matrices`
+that layers multiply by.
 
 >>> stack: Stack = (torch.zeros(5, 3),)
->>> [(matrices, logabsdets)] = DIAGONAL.maps([stack])
+>>> prepare_maps: Preparation = DIAGONAL.maps
+>>> [(matrices, logabsdets)] = prepare_maps([stack])
 >>> isinstance(DIAGONAL, Kind), matrices[0].shape, logabsdets.shape
 (True, torch.Size([5, 3]), torch.Size([5]))
 >>> same: Matrices = matrices
@@ -41,6 +43,7 @@ __all__ = [
     "Factor",
     "Kind",
     "Matrices",
+    "Preparation",
     "Prepared",
     "Stack",
     "one_by_one",

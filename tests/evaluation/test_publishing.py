@@ -10,6 +10,7 @@ import torch
 from running import run
 
 from nflows_woodbury.checkpoint import load_flow, open_run
+from nflows_woodbury.evaluation.likelihood import bits_per_dim
 from nflows_woodbury.evaluation.publishing import publish
 from nflows_woodbury.train.saved import read_run
 
@@ -27,6 +28,7 @@ def test_the_flow_comes_back_bit_for_bit_with_what_the_run_knew(whole: Path, pub
     assert all(torch.equal(flow.state_dict()[name], value) for name, value in expected.state_dict().items())
     assert saved["flow"]["mixing"] == known["flow"]["mixing"] and saved["steps"] == known["steps"] == 12
     assert saved["licence"] == "CC0 and public domain" and not flow.training
+    assert published.stat().st_mode == published.with_suffix(".md").stat().st_mode  # others may read both
     there, here = open_run(published), open_run(whole)
     assert there.change is None and torch.equal(there.source.test.images, here.source.test.images)
 
@@ -55,6 +57,15 @@ def test_of_the_images_place_only_the_name_is_kept(whole: Path, tmp_path: Path) 
     publish(copy, tmp_path / "other.safetensors", licence="mine")
     assert b"somebody" not in (tmp_path / "other.safetensors").read_bytes()
     assert load_flow(tmp_path / "other.safetensors")[1]["training"]["data"] == "pictures"
+
+
+def test_the_weights_beside_the_docs_are_small_and_those_of_their_card() -> None:
+    path = Path(__file__).parents[2] / "docs" / "weights" / "photos-woodbury.safetensors"
+    run = open_run(path)
+    assert path.stat().st_size < 2_000_000 and run.change is None
+    bits = bits_per_dim(run.flow, run.source.test).mean()
+    assert float(bits) == pytest.approx(run.saved["result"]["bits_per_dim"], abs=2e-3)
+    assert f"{run.saved['result']['bits_per_dim']:.3f} bits/dim" in path.with_suffix(".md").read_text()
 
 
 def test_what_cannot_be_published_is_refused(whole: Path, tmp_path: Path) -> None:
