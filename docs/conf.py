@@ -49,7 +49,7 @@ extensions = [
     "myst_parser",  # for CHANGELOG.md only, pages are reStructuredText
 ]
 source_suffix = {".rst": "restructuredtext"}
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "weights"]  # cards of weights are files to download
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(nflows|normflows|pytorch_lightning|pl|npt|numpy)(\..*)?"),  # no inventory is kept for these
