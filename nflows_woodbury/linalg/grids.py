@@ -5,9 +5,12 @@ A pixel stands for a place of the grid, whatever the number of its axes; a vecto
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-__all__ = ["along_channels", "columns", "num_pixels"]
+from nflows_woodbury.linalg import small
+
+__all__ = ["along_channels", "channel_statistics", "columns", "num_pixels"]
 
 
 def num_pixels(inputs: Tensor) -> int:
@@ -38,3 +41,21 @@ def along_channels(values: Tensor, num_axes: int) -> Tensor:
     torch.Size([2, 3, 1, 1])
     """
     return values.view(*values.shape, *[1] * num_axes)
+
+
+def channel_statistics(inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Standard deviation and mean of each channel over batch and pixels, (c,) each, in float64.
+
+    ValueError for inputs without a value, or with one that is not finite.
+
+    >>> import torch
+    >>> channel_statistics(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
+    (tensor([1., 0.], dtype=torch.float64), tensor([2., 5.], dtype=torch.float64))
+    """
+    if not inputs.numel():
+        raise ValueError(f"inputs must hold at least one value, got shape {tuple(inputs.shape)}")
+    values = small.wide(inputs.transpose(0, 1).flatten(1))
+    broken = (~values.isfinite().all(1)).nonzero().flatten().tolist()
+    if broken:
+        raise ValueError(f"inputs must be finite to start from them, got nan or inf in channels {broken}")
+    return torch.std_mean(values, 1, correction=0)

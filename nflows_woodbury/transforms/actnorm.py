@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from nflows_woodbury.checks import check_channels, check_positive_int
-from nflows_woodbury.linalg import small
 from nflows_woodbury.linalg.factors import DIAGONAL, Factor, Matrices
+from nflows_woodbury.linalg.grids import channel_statistics
 from nflows_woodbury.linalg.modes import is_plain
 from nflows_woodbury.transforms.base import FactoredTransform
 from nflows_woodbury.transforms.initialization import DataInitialized
@@ -65,15 +65,9 @@ class ActNorm(FactoredTransform, DataInitialized):
         is not finite.
         """
         self.check_inputs(inputs)
-        if not inputs.numel():
-            raise ValueError(f"inputs must hold at least one value, got shape {tuple(inputs.shape)}")
-        values = small.wide(inputs.transpose(0, 1).flatten(1))
-        broken = (~values.isfinite().all(1)).nonzero().flatten().tolist()
-        if broken:
-            raise ValueError(f"inputs must be finite to start from them, got nan or inf in channels {broken}")
+        std, mean = channel_statistics(inputs)
         if self._started:
             warn("ActNorm has been started or loaded before; its scale and shift are set anew", stacklevel=2)
-        std, mean = torch.std_mean(values, 1, correction=0)
         self.bias.copy_(-mean)
         self.log_scale.copy_(-std.clamp_min(self.min_std).log())
         self._started = True

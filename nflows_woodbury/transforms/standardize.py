@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nflows_woodbury.checks import check_channels, check_layer_dtype, check_positive_int
-from nflows_woodbury.linalg import small
+from nflows_woodbury.linalg.grids import along_channels, channel_statistics
 from nflows_woodbury.transforms.base import LinearTransform
 from nflows_woodbury.transforms.initialization import DataInitialized
 
@@ -74,12 +74,12 @@ class Standardize(LinearTransform, DataInitialized):
 
     def map_forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """``y = (x - m) / d``."""
-        mean, scale = (values.view(-1, *[1] * (inputs.dim() - 2)) for values in (self.mean, self.scale))
+        mean, scale = (along_channels(values, inputs.dim() - 2) for values in (self.mean, self.scale))
         return (inputs - mean) / scale, -self._logabsdet(inputs)
 
     def map_inverse(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """``x = d y + m``."""
-        mean, scale = (values.view(-1, *[1] * (inputs.dim() - 2)) for values in (self.mean, self.scale))
+        mean, scale = (along_channels(values, inputs.dim() - 2) for values in (self.mean, self.scale))
         return inputs * scale + mean, self._logabsdet(inputs)
 
     def _logabsdet(self, inputs: Tensor) -> Tensor:
@@ -89,11 +89,5 @@ class Standardize(LinearTransform, DataInitialized):
     def _statistics(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and scale of each channel, in float64."""
         self.check_inputs(inputs)
-        if not inputs.numel():
-            raise ValueError(f"inputs must hold at least one value, got shape {tuple(inputs.shape)}")
-        values = small.wide(inputs.transpose(0, 1).flatten(1))
-        broken = (~values.isfinite().all(1)).nonzero().flatten().tolist()
-        if broken:
-            raise ValueError(f"inputs must be finite to start from them, got nan or inf in channels {broken}")
-        std, mean = torch.std_mean(values, 1, correction=0)
+        std, mean = channel_statistics(inputs)
         return mean, torch.where(std > 0, std, 1.0)
