@@ -44,7 +44,7 @@ class Checkpoints(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save when it is time."""
-        if _is_time(trainer, module, batch_idx):
+        if module.is_time(batch_idx):
             self._save(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
@@ -74,7 +74,7 @@ class Pictures(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Draw when it is time."""
-        if _is_time(trainer, module, batch_idx) and trainer.global_step < trainer.max_steps:
+        if module.is_time(batch_idx) and trainer.global_step < trainer.max_steps:
             self._draw(trainer, module)
 
     def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
@@ -119,14 +119,10 @@ class Validation(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Evaluate when it is time."""
         images = module.source.validation
-        if images is not None and _is_time(trainer, module, batch_idx):
+        if images is not None and module.is_time(batch_idx):
             self.value = float(bits_per_dim(module.evaluated, images).mean())
             for logger in trainer.loggers:  # at once: module.log waits for its turn, and then repeats it
                 logger.log_metrics({f"validation_{module.measure}": self.value}, step=trainer.global_step)
-
-
-def _is_time(trainer: pl.Trainer, module: Any, batch_index: int) -> bool:
-    return module.is_step_end(batch_index) and trainer.global_step % module.config.every == 0
 
 
 class ProgressBar(pl.Callback):

@@ -185,6 +185,10 @@ class FlowTraining(pl.LightningModule):
         """Whether a batch's part was the last before the optimizer's step."""
         return (batch_index + 1) % self.config.accumulate == 0
 
+    def is_time(self, batch_index: int) -> bool:
+        """Whether a checkpoint, pictures and likelihoods are due after a batch's part."""
+        return self.is_step_end(batch_index) and self.trainer.global_step % self.config.every == 0
+
     @property
     def seconds(self) -> float:
         """Time spent in training, that of earlier processes of the same run included."""

@@ -15,6 +15,7 @@ from nflows_woodbury.checks import check_positive_int
 from nflows_woodbury.files import whole_file
 from nflows_woodbury.train.callbacks import Checkpoints, Pictures, ProgressBar, StopOnSignal, Validation
 from nflows_woodbury.train.config import TrainingConfig
+from nflows_woodbury.train.diagnoses import Diagnoses
 
 __all__ = ["make_trainer"]
 
@@ -56,7 +57,7 @@ def make_trainer(
     >>> from nflows_woodbury.train.config import TrainingConfig
     >>> trainer = make_trainer(TrainingConfig(max_steps=100), Path("runs/mine"), progress=False)
     >>> trainer.max_steps, [type(callback).__name__ for callback in trainer.callbacks]
-    (100, ['StopOnSignal', 'Checkpoints', 'Validation', 'Pictures'])
+    (100, ['StopOnSignal', 'Checkpoints', 'Validation', 'Diagnoses', 'Pictures'])
     """
     parts = check_positive_int("devices", devices) * check_positive_int("num_nodes", num_nodes) * config.accumulate
     if config.batch_size % parts:
@@ -94,5 +95,5 @@ def _environment(processes: int) -> list[LightningEnvironment]:
 def _callbacks(out: Path, progress: bool) -> list[pl.Callback]:
     stop, validation = StopOnSignal(), Validation()
     # checkpoints come before what takes long
-    callbacks = [stop, Checkpoints(out / "checkpoints"), validation, Pictures(out)]
+    callbacks = [stop, Checkpoints(out / "checkpoints"), validation, Diagnoses(out), Pictures(out)]
     return [*callbacks, *([ProgressBar(stop, validation)] if progress else [])]
