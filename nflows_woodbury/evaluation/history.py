@@ -88,7 +88,7 @@ def read_history(folder: str | Path) -> list[Moment]:
 
 
 def _report(values: Mapping[str, Any]) -> LayerReport:
-    finite = {name: _NOT_FINITE[name] if value is None else value for name, value in values.items()}
+    finite: dict[str, Any] = {name: _NOT_FINITE[name] if value is None else value for name, value in values.items()}
     return LayerReport(**{"condition": None, **finite})
 
 

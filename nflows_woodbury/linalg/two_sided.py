@@ -38,13 +38,15 @@ __all__ = ["along_axes", "two_sided"]
 Maybe = tuple[Tensor | None, ...]
 Sides = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]  # U, V, U' and V'
 BLOCK_BYTES = 2**22  # stays in the cache of a few cores
+MERGED = 64  # entries of vectors for which one product is faster than two with smaller matrices
 
 
 def along_axes(inputs: Tensor, groups: Sequence[tuple[int, ...]], maps: Sequence[Matrices]) -> Tensor:
     """Multiply every vector along each group of axes by its own matrix; ``(B, *shape)`` in and out.
 
     A group that ends at the last axis indexes the columns of matrices, and its map acts on them from the right. The
-    group right before it indexes their rows, so both are applied at once. Any other group is a pass of its own.
+    group right before it indexes their rows, so both are applied at once. Any other group is a pass of its own. Of
+    more than two groups the last ones become one where that is small, by the Kronecker product of their matrices.
 
     Args:
         inputs: shape ``(B, *shape)``.
@@ -60,7 +62,7 @@ def along_axes(inputs: Tensor, groups: Sequence[tuple[int, ...]], maps: Sequence
             [5., 5., 6.]])
     """
     shape, outputs = inputs.shape[1:], inputs
-    from_left = list(zip(groups, maps, strict=True))
+    from_left = _merged_groups(list(zip(groups, maps, strict=True)))
     if groups[-1][-1] == len(shape) - 1:
         last, of_last = from_left.pop()
         neighbour = from_left.pop()[1] if from_left and from_left[-1][0][-1] + 1 == last[0] else None
@@ -69,6 +71,22 @@ def along_axes(inputs: Tensor, groups: Sequence[tuple[int, ...]], maps: Sequence
     for axes, of_axes in from_left:
         outputs = two_sided(outputs.reshape(-1, _size(of_axes), prod(shape[axes[-1] + 1 :])), left=of_axes)
     return outputs.reshape(inputs.shape)
+
+
+def _merged_groups(from_left: list[tuple[tuple[int, ...], Matrices]]) -> list[tuple[tuple[int, ...], Matrices]]:
+    """The groups and their maps, the last two as one while there are more than two and that one is small."""
+    while len(from_left) > 2:
+        (first, of_first), (second, of_second) = from_left[-2:]
+        are_factors = len(of_first) > 1 or len(of_second) > 1
+        if are_factors or first[-1] + 1 != second[0] or _size(of_first) * _size(of_second) > MERGED:
+            break
+        from_left[-2:] = [((*first, *second), (_kronecker(*of_first, *of_second),))]
+    return from_left
+
+
+def _kronecker(A: Tensor, B: Tensor) -> Tensor:
+    """``A (x) B``, which maps the entries of ``x``, row by row, to those of ``A x B^T``."""
+    return (A[:, None, :, None] * B[None, :, None, :]).reshape(2 * [A.shape[0] * B.shape[0]])
 
 
 def two_sided(inputs: Tensor, left: Matrices | None = None, right: Matrices | None = None) -> Tensor:

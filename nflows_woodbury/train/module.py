@@ -187,6 +187,7 @@ class FlowTraining(pl.LightningModule):
 
     def is_time(self, batch_index: int) -> bool:
         """Whether a checkpoint, pictures and likelihoods are due after a batch's part."""
+        assert self.config.every is not None
         return self.is_step_end(batch_index) and self.trainer.global_step % self.config.every == 0
 
     @property
