@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 __all__ = [
     "CONVOLUTIONS",
@@ -19,7 +18,6 @@ __all__ = [
     "PROJECTIONS",
     "ChannelsLastConv2d",
     "Conv",
-    "PixelwiseConv2d",
     "channels_last",
     "zero_conv",
 ]
@@ -43,27 +41,6 @@ class ChannelsLastConv2d(nn.Conv2d):
         return super()._conv_forward(input, channels_last(weight), bias)
 
 
-class PixelwiseConv2d(ChannelsLastConv2d):
-    """A 1x1 convolution.
-
-    On a CPU it is one matrix product over all pixels, which is faster; on GPUs convolutions may use TF32 where matrix
-    products do not.
-
-    >>> import torch
-    >>> layer, images = PixelwiseConv2d(3, 8, 1), torch.randn(2, 3, 5, 5)
-    >>> bool(torch.allclose(layer(images), F.conv2d(images, layer.weight, layer.bias), atol=1e-6))
-    True
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """A product over channels at every pixel."""
-        if input.device.type != "cpu":
-            return super().forward(input)
-        pixels = input.permute(0, 2, 3, 1)
-        outputs = F.linear(pixels.flatten(0, 2), self.weight.flatten(1), self.bias)
-        return outputs.unflatten(0, pixels.shape[:-1]).permute(0, 3, 1, 2)
-
-
 #: number of axes -> a convolution of channels, in and out, that keeps sizes, its kernel of side 3; of vectors a matrix
 CONVOLUTIONS: tuple[Callable[[int, int], Conv], ...] = (
     nn.Linear,
@@ -76,7 +53,7 @@ CONVOLUTIONS: tuple[Callable[[int, int], Conv], ...] = (
 PIXELWISE: tuple[Callable[[int, int], Conv], ...] = (
     nn.Linear,
     lambda inputs, outputs: nn.Conv1d(inputs, outputs, 1),
-    lambda inputs, outputs: PixelwiseConv2d(inputs, outputs, 1),
+    lambda inputs, outputs: ChannelsLastConv2d(inputs, outputs, 1),
     lambda inputs, outputs: nn.Conv3d(inputs, outputs, 1),
 )
 
