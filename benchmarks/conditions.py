@@ -2,8 +2,8 @@
 
 A mixing maps one image ``x`` to ``J x + b``; its condition is the largest over the smallest singular value of ``J``.
 That is the same measure for all mixings, also for those whose inverse solves no matrix, for which ``nflows-woodbury
-diagnose`` has no condition. Singular values come from Lanczos' method on ``J^T J`` and on ``(J^T J)^-1``, in float64, by
-the layer's own map, its inverse, and their vector-Jacobian products.
+diagnose`` has no condition. Singular values come from Lanczos' method on ``J^T J`` and on ``(J^T J)^-1``, in float64,
+by the layer's own map, its inverse, and their vector-Jacobian products.
 
     python benchmarks/conditions.py comparison/* --json conditions.json
     python benchmarks/conditions.py runs/mine/checkpoints/last.ckpt --untrained

@@ -2,17 +2,20 @@
 
 For each coupling kappa two flows of equal size are trained, one that mixes globally, one with 1x1 convolutions, and
 judged by the effective sample size of their weights and the acceptance of a Metropolis chain that they propose to.
+OUT gets both for each seed as lattice.json, and a picture of samples, a row for each flow.
 """
 
 import argparse
 from functools import partial
-from time import perf_counter
+from itertools import product
+from time import process_time
 
 import torch
 
 from nflows_woodbury import AffineCoupling, FieldFlow, InvertibleConv1x1, WoodburyTransform, field_flow
 from nflows_woodbury.evaluation.colours import coloured
 from nflows_woodbury.evaluation.pictures import image_grid, save_png
+from nflows_woodbury.files import write_json
 
 MIXINGS = {"woodbury": partial(WoodburyTransform, ranks=(4, 8)), "conv1x1": InvertibleConv1x1}
 
@@ -71,27 +74,25 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=1500)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--samples", type=int, default=10_000, help="for the figures")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", default="lattice.png")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--out", default="lattice", help="folder for lattice.json and samples.png")
     args = parser.parse_args()
-    rows, target = [], size(build("woodbury", args.side, args.steps, args.hidden_channels))
-    for kappa in args.kappas:
-        for mixing in MIXINGS:
-            torch.manual_seed(args.seed)
-            hidden, flow = args.hidden_channels, build(mixing, args.side, args.steps, args.hidden_channels)
-            while size(flow) < target:  # what 1x1 convolutions save goes into the couplings
-                hidden, flow = hidden + 1, build(mixing, args.side, args.steps, hidden + 1)
-            start = perf_counter()
-            train(flow, args, kappa)
-            seconds = perf_counter() - start
-            with torch.no_grad():
-                field, log_prob = flow.sample_and_log_prob(args.samples)
-                log_weights = (-action(field, kappa, args.lam) - log_prob).double()
-            figures = f"{effective_share(log_weights):.3f}   acceptance {acceptance(log_weights):.3f}"
-            print(f"kappa {kappa:<6}{mixing:10}{size(flow):8} parameters{seconds:7.0f} s   ", end="")
-            print(f"effective sample size {figures}", flush=True)
-            rows.append(coloured(field[:16]))
-    print("samples, a row for each flow:", save_png(image_grid(torch.cat(rows), columns=16), args.output, zoom=4))
+    runs, pictures, target = [], [], size(build("woodbury", args.side, args.steps, args.hidden_channels))
+    for seed, kappa, mixing in product(args.seeds, args.kappas, MIXINGS):
+        torch.manual_seed(seed)
+        hidden = args.hidden_channels
+        while size(flow := build(mixing, args.side, args.steps, hidden)) < target:
+            hidden += 1  # what 1x1 convolutions save goes into the couplings
+        start = process_time()
+        train(flow, args, kappa)
+        run = dict(kappa=kappa, mixing=mixing, seed=seed, parameters=size(flow), cpu_seconds=process_time() - start)
+        field, log_prob = flow.sample_and_log_prob(args.samples)
+        log_weights = (-action(field, kappa, args.lam) - log_prob).detach().double()
+        run |= {"effective_sample_size": effective_share(log_weights), "acceptance": acceptance(log_weights)}
+        print(*(f"{n.replace('_', ' ')} {v:.3g}" if n != "mixing" else v for n, v in run.items()), sep="  ", flush=True)
+        runs.append(run), pictures.append(coloured(field[:16].detach()))
+        write_json(f"{args.out}/lattice.json", {"settings": vars(args) | {"torch": torch.__version__}, "runs": runs})
+    print("samples:", save_png(image_grid(torch.cat(pictures), columns=16), f"{args.out}/samples.png", zoom=4))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""``nflows-woodbury diagnose``: how well a trained flow and each of its layers invert."""
+"""``nflows-woodbury diagnose``: how well a trained flow and each of its layers invert, now and along its training."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nflows_woodbury.cli.drawing import first_images
+from nflows_woodbury.cli.drawing import announce, check_png, first_images
 from nflows_woodbury.cli.flags import Command, add_checkpoint, add_data, add_last_weights, add_number
 
 if TYPE_CHECKING:
@@ -25,13 +26,22 @@ def add_flags(command: argparse.ArgumentParser) -> None:
     add_number(command, "--temperature", 1.0, "factor on the noise that goes to images and back")
     add_number(command, "--seed", 0, "of the dequantization noise, and of that noise")
     add_last_weights(command)
+    command.add_argument(
+        "--history", action="store_true", help="instead print what the run noted of its layers while it was trained"
+    )
+    command.add_argument("--png", metavar="FILE", help="also draw that history")
 
 
 def run(
     checkpoint: str, *, data: str | None = None, num: int | None = None, temperature: float = 1.0, seed: int = 0,
-    averaged: bool = True,
+    averaged: bool = True, history: bool = False, png: str | None = None,
 ) -> None:  # fmt: skip
     """Print a line for each layer and two for the whole flow; ArithmeticError for those that cannot be trusted."""
+    if history or png is not None:
+        if data is not None or num is not None:
+            raise ValueError("data and num must be left out with --history and --png: it is of what the run noted then")
+        _print_history(checkpoint, png)
+        return
     import torch
 
     from nflows_woodbury.checkpoint import open_run
@@ -56,6 +66,26 @@ def run(
         complaints.append(f"the whole flow changes more than {MAX_CHANGED:.0%} of pixel values: {', '.join(ways)}")
     if complaints:
         raise ArithmeticError("; ".join(complaints))
+
+
+def _print_history(checkpoint: str, png: str | None) -> None:
+    """A line for each time that the run looked at its layers."""
+    if png is not None:
+        check_png(png)
+    from nflows_woodbury.evaluation.history import HISTORY, draw, read_history, table
+    from nflows_woodbury.train.saved import read_run
+
+    folder = read_run(checkpoint).folder
+    moments = read_history(folder)
+    if not moments:
+        raise FileNotFoundError(
+            f"{folder / HISTORY} is not there: a run writes it while it trains, and older versions did not; without "
+            "--history and --png the layers are looked at as they are now"
+        )
+    print(*table(moments), sep="\n")
+    if png is not None:
+        draw(png, moments)
+        announce("picture:", Path(png))
 
 
 def _print(reports: Sequence[LayerReport]) -> None:

@@ -37,7 +37,7 @@ class LayerReport:
         name: the layer's name in the flow; of the whole flow the way there and back.
         kind: its class and arguments.
         condition: the largest 2-norm condition number of the matrices that its inverse solves, in float64; None for
-            a layer that solves none. A singular one has ``inf``.
+            a layer that solves none. A singular one, or one that is not finite, has ``inf``.
         logabsdet: mean over the batch, in nats per dimension.
         round_trip: largest difference between inputs and what comes back, over the largest input.
         changed: of the whole flow, the share of pixel values that a round trip changes, or of values of fields that it
@@ -93,12 +93,8 @@ def diagnose(
     True
     """
     reports: list[LayerReport] = []
-
-    def look(name: str, layer: Transform, inputs: Tensor, outputs: Any, context: Tensor | None) -> None:
-        reports.append(_report(name, layer, inputs, outputs, context))
-
     temperature = check_natural_number("temperature", temperature)
-    _watch(flow, images, context, look)
+    _watch(flow, images, context, lambda *seen: reports.append(_report(*seen)))
     with _evaluated(flow):
         return reports + _both_ways(flow, images, context, temperature)
 
@@ -185,10 +181,15 @@ def _report(
         round_trip = float("inf")
     condition = None
     if isinstance(layer, LinearTransform) and (matrices := layer.solved_matrices(inputs)) is not None:
-        wide = matrices.to(torch.complex128 if matrices.is_complex() else torch.float64)
-        condition = float(torch.linalg.cond(wide).max())
+        condition = _condition(matrices.to(torch.complex128 if matrices.is_complex() else torch.float64))
     per_dimension = float(logabsdet.mean()) / inputs[0].numel()
     return LayerReport(name, _kind(layer), condition, per_dimension, round_trip)
+
+
+def _condition(matrices: Tensor) -> float:
+    """The largest 2-norm condition number; inf where a matrix is singular or not finite."""
+    inf = float("inf")
+    return float(torch.linalg.cond(matrices).nan_to_num(inf, inf).max()) if matrices.isfinite().all() else inf
 
 
 def _both_ways(flow: GridFlow, images: Tensor, context: Tensor | None, temperature: float) -> list[LayerReport]:
@@ -208,7 +209,6 @@ def _both_ways(flow: GridFlow, images: Tensor, context: Tensor | None, temperatu
     except NotImplementedError:  # a base without samples
         return reports
     way = f"noise -> {what} -> noise, temperature {temperature:g}"
-
     trip = _trip(way, temperature * noise, rest.inverse, rest, lambda z: rest.inverse(z, rows)[0], changed, rows)
     return [*reports, trip]
 

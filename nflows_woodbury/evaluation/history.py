@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import inf, nan
@@ -114,7 +115,9 @@ def table(moments: Sequence[Moment]) -> list[str]:
 
 
 def plot(moments: Sequence[Moment]) -> Figure:
-    """Conditions of layers over the steps of training, a colour for each class of layers, above the round trips.
+    """Conditions of layers over the steps of training, a colour for each kind of layers, above the round trips.
+
+    A cross at the upper edge is a number that is not finite.
 
     >>> layer = LayerReport("0", "InvertibleConv1x1(3)", condition=2.5, logabsdet=0.1, round_trip=1e-6)
     >>> above, below = plot([Moment(step, (layer,)) for step in (0, 100)]).axes
@@ -124,34 +127,38 @@ def plot(moments: Sequence[Moment]) -> Figure:
     from matplotlib.figure import Figure  # which nflows requires
 
     figure = Figure(figsize=(7, 6), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    solving = [report for report in moments[-1].layers if report.condition is not None] if moments else []
-    kinds = sorted({_class(report) for report in solving})
+    panels = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    reports = moments[-1].reports if moments else ()
+    solving = [report for report in reports if report.condition is not None]
+    kinds = {_class(report): None for report in solving}
     for report in solving:
-        first = report is next(other for other in solving if _class(other) == _class(report))
-        above.plot(
-            *_series(moments, report.name, "condition"), color=f"C{kinds.index(_class(report))}", linewidth=1,
-            marker=".", label=_class(report) if first else None,
-        )  # fmt: skip
-    for way in moments[-1].ways if moments else []:
-        below.plot(*_series(moments, way.name, "round_trip"), marker=".", linewidth=1, label=way.name)
-    above.set(ylabel="condition", yscale="log")
-    below.set(xlabel="steps of training", ylabel="round trip", yscale="log")
-    for axes in (above, below):
+        _curve(panels[0], moments, report.name, "condition", _class(report), f"C{[*kinds].index(_class(report))}")
+    for number, way in enumerate(report for report in reports if report.changed is not None):
+        _curve(panels[1], moments, way.name, "round_trip", way.name, f"C{number}")
+    for axes, label in zip(panels, ("condition", "round trip"), strict=True):
+        labels = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))  # each once
+        if labels:
+            axes.set_yscale("log")
+            axes.legend(labels.values(), labels.keys(), fontsize=8)
+        axes.set_ylabel(label)
         axes.grid(alpha=0.3)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8)
+    panels[1].set_xlabel("steps of training")
     return figure
 
 
 def _class(report: LayerReport) -> str:
-    return report.kind.partition("(")[0]
+    """Its class and, if it says so, the axes along which it acts."""
+    axes = re.search(r"axes=\([\d, ]*\)", report.kind)
+    return ", ".join([report.kind.partition("(")[0], *([axes[0]] if axes else [])])
 
 
-def _series(moments: Sequence[Moment], name: str, value: str) -> tuple[list[int], list[float]]:
-    """Steps, and one value of one report at each."""
+def _curve(axes: Any, moments: Sequence[Moment], name: str, value: str, label: str, color: str) -> None:
+    """One value of one report over the steps, on a logarithmic axis; crosses above it where it is not finite."""
     points = [(m.step, getattr(report, value)) for m in moments for report in m.reports if report.name == name]
-    return [step for step, _ in points], [number for _, number in points]
+    if seen := [point for point in points if 0 < point[1] < inf]:
+        axes.plot(*zip(*seen, strict=True), color=color, label=label, marker=".", linewidth=1)
+    for step in [step for step, number in points if not number < inf]:
+        axes.plot(step, 0.98, color=color, marker="x", transform=axes.get_xaxis_transform())
 
 
 def draw(path: str | Path, moments: Sequence[Moment]) -> None:

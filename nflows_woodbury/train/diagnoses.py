@@ -43,7 +43,8 @@ class Diagnoses(pl.Callback):
     @rank_zero_only
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         """Take up those of the steps that are done, and look if this step has none."""
-        self.moments = [moment for moment in read_history(self.folder) if moment.step <= trainer.global_step]
+        if trainer.global_step:  # or the file is of a run that never came to a checkpoint
+            self.moments = [moment for moment in read_history(self.folder) if moment.step <= trainer.global_step]
         self._look(trainer, module)
 
     @rank_zero_only

@@ -26,6 +26,7 @@ import torch
 from running import CONFIG, assert_same, fit, state
 
 from nflows_woodbury.checkpoint import find_checkpoint
+from nflows_woodbury.evaluation.history import read_history
 
 LONG = replace(CONFIG, max_steps=40, every=2, warmup_steps=4, accumulate=2, ema_decay=0.9, clip_norm=1.0)
 
@@ -93,6 +94,7 @@ def main(runs: int, seed: int, folder: Path) -> dict[str, int]:
             report["before_the_first_checkpoint"] += not (checkpoints / "last.ckpt").exists()
         finish(start(out), out)
         assert_same(state(out), state(folder / "whole"))
+        assert read_history(out) == read_history(folder / "whole")
         if kills:
             report["runs"] += 1
             report["kills"] += kills

@@ -1,0 +1,128 @@
+"""What a run notes of its layers while it learns: complete, right, without effect on it, and shown by a command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from math import inf, nan
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from running import CONFIG, FLOW, LIGHTNING, assert_same, fit, run, state
+
+from nflows_woodbury.checkpoint import find_checkpoint, load_flow
+from nflows_woodbury.config import MIXINGS, FlowConfig
+from nflows_woodbury.data.photos import PhotoSource
+from nflows_woodbury.evaluation.diagnosis import LayerReport, diagnose
+from nflows_woodbury.evaluation.history import HISTORY, Moment, plot, read_history, table, write_history
+from nflows_woodbury.train.diagnoses import Diagnoses
+from nflows_woodbury.train.module import FlowTraining
+from nflows_woodbury.train.trainer import make_trainer
+
+pytestmark = LIGHTNING
+
+
+def test_it_has_the_start_every_tenth_and_the_end(whole: Path) -> None:
+    moments = read_history(whole)
+    assert [moment.step for moment in moments] == [0, 4, 8, 12]
+    assert len({len(moment.reports) for moment in moments}) == 1
+    assert 1 <= moments[0].worst.condition < moments[-1].worst.condition < 10
+
+
+def test_the_last_is_what_diagnose_says_of_the_weights(whole: Path) -> None:
+    flow, saved = load_flow(whole)
+    batch = PhotoSource(16).batch(0, 8, seed=0)
+    torch.manual_seed(saved["training"]["seed"])
+    assert tuple(diagnose(flow, batch.images)) == read_history(whole)[-1].reports
+
+
+def test_a_run_learns_the_same_without_it(whole: Path, tmp_path: Path) -> None:
+    module = FlowTraining(FLOW, CONFIG, PhotoSource(16))
+    trainer = make_trainer(CONFIG, tmp_path, progress=False)
+    trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, Diagnoses)]
+    trainer.fit(module, weights_only=True)
+    assert not (tmp_path / HISTORY).exists()
+    assert_same(state(tmp_path), state(whole))
+
+
+def test_a_run_that_goes_on_takes_up_what_there_is(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    fit(out, config=replace(CONFIG, max_steps=8))
+    first = read_history(out)
+    later = Moment(10, first[-1].reports)  # of steps that a kill undid
+    write_history(out / HISTORY, [*first[:-1], later])  # and killed between the checkpoint and the look
+    fit(out, resume=find_checkpoint(out), config=replace(CONFIG, every=3))
+    moments = read_history(out)
+    assert [moment.step for moment in moments] == [0, 4, 8, 9, 12]
+    assert moments[:2] == first[:2] and moments[2] == first[2]
+
+
+def test_a_new_run_takes_nothing_from_one_without_a_checkpoint(whole: Path, tmp_path: Path) -> None:
+    shutil.copy(whole / HISTORY, tmp_path / HISTORY)
+    fit(tmp_path, config=replace(CONFIG, max_steps=1, seed=5))
+    assert [moment.step for moment in read_history(tmp_path)] == [0, 1]
+    assert read_history(tmp_path)[0] != read_history(whole)[0]
+
+
+@pytest.mark.parametrize("value", [nan, inf, 0.0])
+@pytest.mark.parametrize("mixing", MIXINGS)
+def test_any_weights_are_diagnosed_and_come_back_from_the_file(mixing: str, value: float, tmp_path: Path) -> None:
+    flow = FlowConfig((3, 16, 16), levels=2, steps=1, hidden_channels=4, mixing=mixing).build()
+    images = PhotoSource(16).test.images[:4]
+    flow.initialize(images)
+    for parameter in flow.parameters():
+        torch.nn.init.constant_(parameter, value)
+    moment = Moment(3, tuple(diagnose(flow, images)))
+    assert value == 0 or not any(report.is_sound for report in moment.ways)
+    write_history(tmp_path / HISTORY, [moment])
+    json.loads((tmp_path / HISTORY).read_text(), parse_constant=pytest.fail)  # it is JSON, without NaN
+    [read] = read_history(tmp_path)
+    assert [report.is_sound for report in read.reports] == [report.is_sound for report in moment.reports]
+    assert [report.condition for report in read.reports] == [report.condition for report in moment.reports]
+    assert table([read]) and plot([read]).axes
+
+
+def test_the_figure_has_a_colour_for_each_kind_of_layer() -> None:
+    kinds = ["LowRankTransform(axes=(0,), rank=4)", "LowRankTransform(axes=(1, 2), rank=4)", "InvertibleConv1x1()"]
+    reports = [LayerReport(str(number), kind, 2.0, 0.0, 1e-6) for number, kind in enumerate(kinds * 2)]
+    above, _ = plot([Moment(step, tuple(reports)) for step in (0, 5)]).axes
+    labels = ["LowRankTransform, axes=(0,)", "LowRankTransform, axes=(1, 2)", "InvertibleConv1x1"]
+    assert [text.get_text() for text in above.get_legend().get_texts()] == labels
+    colours = [line.get_color() for line in above.get_lines()]
+    assert colours[:3] == colours[3:] and len(set(colours)) == 3
+    assert all(list(line.get_xdata()) == [0, 5] for line in above.get_lines())
+
+
+def test_the_figure_shows_what_is_not_finite() -> None:
+    values = {0: 2.0, 5: inf, 10: 3.0}
+    moments = [Moment(step, (LayerReport("0", "InvertibleConv1x1()", c, 0.0, 1e-6),)) for step, c in values.items()]
+    curve, cross = plot(moments).axes[0].get_lines()
+    assert list(curve.get_xdata()) == [0, 10] and cross.get_xdata() == [5] and cross.get_marker() == "x"
+
+
+def test_the_command_prints_and_draws_it(whole: Path, tmp_path: Path, capsys) -> None:
+    assert run("diagnose", whole, "--history", "--png", tmp_path / "history.png") == 0
+    header, *lines, picture = capsys.readouterr().out.splitlines()
+    assert [int(line.split()[0]) for line in lines] == [0, 4, 8, 12] and "LowRankTransform(" in lines[-1]
+    assert header.split() == ["step", "condition", "round", "trip", "changed", "layer", "with", "that", "condition"]
+    assert picture == f"picture: {tmp_path / 'history.png'}"
+    with Image.open(tmp_path / "history.png") as image:
+        assert image.size[0] > 500
+
+
+@pytest.mark.parametrize("words", [["--history", "--num", 3], ["--png", "h.png", "--data", "photos"]])
+def test_flags_that_have_no_effect_on_it_are_refused(words: list[object], whole: Path, capsys) -> None:
+    assert run("diagnose", whole, *words) == 2
+    assert "data and num must be left out with --history and --png" in capsys.readouterr().err
+
+
+def test_a_run_that_has_none_says_so(whole: Path, tmp_path: Path, capsys) -> None:
+    shutil.copytree(whole / "checkpoints", tmp_path / "run" / "checkpoints")
+    assert run("diagnose", tmp_path / "run", "--history") == 2
+    assert "run/diagnosis.json is not there: a run writes it while it trains" in capsys.readouterr().err
+    (tmp_path / "run" / HISTORY).write_text("[1]")
+    assert run("diagnose", tmp_path / "run", "--history") == 2
+    assert "run/diagnosis.json must be what a training run wrote" in capsys.readouterr().err
