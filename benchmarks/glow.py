@@ -1,9 +1,16 @@
-"""Time the same Glow in this package, in nflows and in normflows: a training step, evaluation and sampling.
+"""Time the same Glow in this package, in nflows, normflows and torchflows: a training step, evaluation and sampling.
 
-All three have levels x steps of ActNorm, an invertible 1x1 convolution (LU) and an affine coupling with convolutions
+All have levels x steps of ActNorm, an invertible 1x1 convolution (LU) and an affine coupling with convolutions
 3x3, 1x1, 3x3, factor out half of the channels after each level, and have a standard normal base without learned
 priors. The parts are each library's own; where nflows has no such conditioner it takes plain torch layers. They run in
-turn, in float32, on the same images; the table gives medians, and times as multiples of the fastest of the two hosts.
+turn, in float32, on the same images; the table gives medians, and times as multiples of that of the faster one of
+nflows and normflows.
+
+torchflows is optional (``pip install torchflows``). What its own ``AffineGlow`` has does not fit: couplings in
+checkerboards, networks that resize each half to 4 x 32 x 32 and end in one matrix, and 1x1 convolutions with a matrix
+from such a network. So its parts are put together as above. They differ in this: its ActNorm has a scale and a shift
+for each entry, set by the first batch and not trained; its 1x1 convolution has no permutation beside L and U; its
+coupling has no bound on the log-scale, and splits by an index.
 
     python benchmarks/glow.py --threads 2 --rounds 30 --json glow.json
 """
@@ -15,6 +22,7 @@ import json
 import warnings
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from math import log, prod
 from pathlib import Path
 from typing import Any
@@ -118,6 +126,80 @@ class Normflows(nn.Module):
         return self.flow.sample(count)[0]
 
 
+def torchflows_glow(shape: Shape, levels: int, steps: int, hidden: int) -> nn.Module:
+    """With its own Squeeze, ActNorm, 1x1 convolution, coupling and base; what is put together as it does is here."""
+    from torchflows import flows as host
+    from torchflows.bijections.base import Bijection, BijectiveComposition
+    from torchflows.bijections.finite.autoregressive import layers_base
+    from torchflows.bijections.finite.autoregressive.conditioning.transforms import TensorConditionerTransform
+    from torchflows.bijections.finite.autoregressive.layers import ActNorm as Normalization
+    from torchflows.bijections.finite.autoregressive.transformers.linear.affine import Affine
+    from torchflows.bijections.finite.autoregressive.transformers.linear.convolution import (
+        Invertible1x1ConvolutionTransformer,
+    )
+    from torchflows.bijections.finite.multiscale.base import Squeeze as Squeezed
+    from torchflows.bijections.finite.multiscale.coupling import ChannelWiseHalfSplit
+
+    class Conditioner(TensorConditionerTransform):
+        """The same network, whose outputs are a pair for each entry."""
+
+        def __init__(self, input_event_shape: Shape, parameter_shape: tuple[int, ...], **kwargs: Any) -> None:
+            super().__init__(input_event_shape, parameter_shape, **kwargs)
+            self.network = Net(input_event_shape[0], 2 * parameter_shape[0], hidden)
+
+        def predict_theta_flat(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+            return self.network(x).unflatten(1, (2, -1)).movedim(1, -1).flatten(1)
+
+    class Level(Bijection):
+        """Half of the channels go on to the next level, as in its MultiscaleBijection."""
+
+        def __init__(self, event_shape: Shape, levels: int) -> None:
+            super().__init__(event_shape)
+            self.squeeze = Squeezed(event_shape)
+            c, h, w = inner = tuple(self.squeeze.transformed_event_shape)
+            layers = []
+            for _ in range(steps):
+                layers += [Normalization(inner)]
+                layers += [layers_base.ElementwiseBijection(inner, Invertible1x1ConvolutionTransformer, fill_value=0.0)]
+                layers += [layers_base.CouplingBijection(
+                    inner, Affine, coupling=ChannelWiseHalfSplit(inner), conditioner_transform_class=Conditioner
+                )]  # fmt: skip
+            self.steps = BijectiveComposition(layers)
+            self.rest = Level((c // 2, h, w), levels - 1) if levels > 1 else None
+
+        def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            x, _ = self.squeeze.forward(x)
+            x, log_det = self.steps.forward(x)
+            if self.rest is not None:
+                kept, rest = x.chunk(2, -3)
+                rest, of_rest = self.rest.forward(rest)
+                x, log_det = torch.cat([kept, rest], -3), log_det + of_rest
+            return self.squeeze.inverse(x)[0], log_det
+
+        def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            z, _ = self.squeeze.forward(z)
+            log_det: Any = 0.0
+            if self.rest is not None:
+                kept, rest = z.chunk(2, -3)
+                rest, log_det = self.rest.inverse(rest)
+                z = torch.cat([kept, rest], -3)
+            z, of_steps = self.steps.inverse(z)
+            return self.squeeze.inverse(z)[0], log_det + of_steps
+
+    class Torchflows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.flow = host.Flow(Level(shape, levels))
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.flow.log_prob(images)
+
+        def sample(self, count: int) -> Tensor:
+            return self.flow.sample(count)
+
+    return Torchflows()
+
+
 def conv1x1(shape: Shape) -> InvertibleConv1x1:
     return InvertibleConv1x1(shape, "plu")
 
@@ -126,8 +208,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "ours": partial(Ours, mixing=conv1x1),
     "nflows": Nflows,
     "normflows": Normflows,
+    "torchflows": torchflows_glow,
     "ours, Woodbury": partial(Ours, mixing=partial(WoodburyTransform, ranks=(8, 16))),
 }
+OPTIONAL = ("torchflows",)
 
 
 def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor) -> None:
@@ -177,7 +261,12 @@ def main() -> None:
     images = torch.rand(options.batch_size, *shape, device=options.device) - 0.5
     calls: dict[str, dict[str, Callable[[], Any]]] = {"training step": {}, "evaluation": {}, "sampling": {}}
     models = {}
+    missing = [name for name in OPTIONAL if find_spec(name) is None]
+    for name in missing:
+        print(f"{name} is not installed and left out; pip install {name} brings it")
     for name, make in MODELS.items():
+        if name in missing:
+            continue
         model = models[name] = make(shape, options.levels, options.steps, options.hidden_channels).to(options.device)
         optimizer = torch.optim.Adam(model.parameters(), 1e-4)
         for _ in range(3):  # the hosts' ActNorm starts from the first batch

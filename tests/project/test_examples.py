@@ -74,6 +74,13 @@ EXAMPLES = {
         "test bits/dim",
     ),
 }
+TINY = {"size": 8, "levels": 1, "steps": 1, "hidden-channels": 4, "batch-size": 2, "rounds": 2, "threads": 1}
+TINY_BENCHMARK = [word for name, value in TINY.items() for word in (f"--{name}", str(value))]
+BENCHMARKS = {
+    "adam": (TINY_BENCHMARK, "fused / foreach"),
+    "floor": ([*TINY_BENCHMARK, "--seconds", "0"], "step / network"),
+    "glow": ([*TINY_BENCHMARK, "--runs", "1"], "of the faster host"),
+}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -86,6 +93,12 @@ def test_example(name: str, tmp_path: Path) -> None:
     (picture,) = tmp_path.glob("*.png")
     with Image.open(picture) as image:
         assert image.size[0] > 100
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_benchmark(name: str, tmp_path: Path) -> None:
+    words, expected = BENCHMARKS[name]
+    assert expected in run_script(ROOT / "benchmarks" / f"{name}.py", words, tmp_path)
 
 
 def test_every_example_is_tried() -> None:
