@@ -13,6 +13,7 @@ from running import LIGHTNING, TINY, run
 
 from nflows_woodbury import FieldFlow, ImageFlow
 from nflows_woodbury.checkpoint import load_flow, open_run, read_checkpoint
+from nflows_woodbury.evaluation.history import read_history
 from nflows_woodbury.evaluation.record import spread
 
 pytestmark = LIGHTNING
@@ -130,6 +131,12 @@ def test_diagnose_and_data_and_resume(trained: Path, data: Path, tmp_path: Path,
     assert picture(tmp_path / "sheet.png").size[0] > 100
     assert "done" not in printed(capsys, "train", "--resume", trained, "--max-steps", 5, "--quiet")
     assert read_checkpoint(trained)["global_step"] == 5
+    moments = read_history(trained)
+    assert [moment.step for moment in moments] == [0, 2, 4, 5]
+    assert [way.name.split(",")[0] for way in moments[-1].ways] == [
+        "fields -> noise -> fields",
+        "noise -> fields -> noise",
+    ]
 
 
 def test_what_is_about_images_says_so(trained: Path, data: Path, whole: Path, tmp_path: Path, capsys) -> None:

@@ -8,10 +8,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from imagefiles import pixels, write_image
 from running import LIGHTNING, run
 
 from nflows_woodbury.checkpoint import open_run, read_checkpoint
+from nflows_woodbury.evaluation.diagnosis import diagnose
+from nflows_woodbury.evaluation.history import read_history
+from nflows_woodbury.evaluation.samples import class_numbers
 
 pytestmark = LIGHTNING
 
@@ -132,6 +136,14 @@ def test_labels_are_names_or_numbers(trained: Path, tmp_path: Path, capsys) -> N
         assert re.search(f"label must be one of the classes birds, cats, dogs.*{message}", capsys.readouterr().err)
     assert run("sample", trained, "--num", 3, "--out", tmp_path / "turn.png") == 0
     assert "classes in turn: birds, cats, dogs" in capsys.readouterr().out
+
+
+def test_what_a_run_notes_of_its_layers_is_of_images_with_their_classes(trained: Path) -> None:
+    opened = open_run(trained)
+    batch, moments = opened.source.batch(0, 4, seed=0), read_history(trained)
+    assert [moment.step for moment in moments] == [0, 1, 2] and len(batch.labels.unique()) > 1
+    torch.manual_seed(0)
+    assert tuple(diagnose(opened.flow, batch.images, class_numbers(opened.flow, batch.labels))) == moments[-1].reports
 
 
 def test_a_model_without_classes_does_not_mind_new_ones(pets: Path, capsys) -> None:

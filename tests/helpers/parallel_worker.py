@@ -15,6 +15,8 @@ import pytorch_lightning as pl
 import torch
 from running import CONFIG, fit
 
+from nflows_woodbury.train.diagnoses import Diagnoses
+
 RUNS = {
     "float32": {"precision": "float32"},
     "float64": {"precision": "float64"},
@@ -73,8 +75,10 @@ def main(out: Path, *, lost: bool) -> None:
         fit(out, Die(), devices=2)
     for name, changes in RUNS.items():
         record, config = Record(), replace(CONFIG, max_steps=20, ema_decay=0.9, **changes)
-        fit(out / name, record, config=config, devices=2)
+        trainer = fit(out / name, record, config=config, devices=2).trainer
         values = {key: getattr(record, key) for key in ("losses", "parameters", "images", "noise")}
+        [diagnoses] = [callback for callback in trainer.callbacks if isinstance(callback, Diagnoses)]
+        values["diagnosed"] = [moment.step for moment in diagnoses.moments]
         if name == "float32":
             values["stopped"] = fit(out / "stopped", Interrupt(), config=config, devices=2).trainer.global_step
         (out / f"{name}-{rank}.json").write_text(json.dumps(values))

@@ -100,6 +100,11 @@ def test_processes_draw_different_noise_and_images(ranks) -> None:
         assert (torch.cdist(noise, noise) + torch.eye(40) > 0.5).all()  # of independent ones 1.8 on average
 
 
+def test_the_first_process_alone_looks_at_the_layers(ranks) -> None:
+    for records in ranks.values():
+        assert [record["diagnosed"] for record in records] == [[0, 4, 8, 12, 16, 20], []]
+
+
 def test_a_signal_to_one_process_ends_all_after_the_same_step(ranks) -> None:
     assert [record["stopped"] for record in ranks["float32"]] == [7, 7]
 
