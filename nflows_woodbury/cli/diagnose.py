@@ -38,8 +38,12 @@ def run(
 ) -> None:  # fmt: skip
     """Print a line for each layer and two for the whole flow; ArithmeticError for those that cannot be trusted."""
     if history or png is not None:
-        if data is not None or num is not None:
-            raise ValueError("data and num must be left out with --history and --png: it is of what the run noted then")
+        given = {
+            "data": data is not None, "num": num is not None, "temperature": temperature != 1.0, "seed": seed != 0,
+            "last-weights": not averaged,
+        }  # fmt: skip
+        if names := " and ".join(name for name, is_given in given.items() if is_given):
+            raise ValueError(f"{names} must be left out with --history and --png: it is of what the run noted then")
         _print_history(checkpoint, png)
         return
     import torch
@@ -71,12 +75,15 @@ def run(
 def _print_history(checkpoint: str, png: str | None) -> None:
     """A line for each time that the run looked at its layers."""
     if png is not None:
-        check_png(png)
+        check_png(png, "png")
+    from nflows_woodbury.checkpoint import find_checkpoint
     from nflows_woodbury.evaluation.history import HISTORY, draw, read_history, table
-    from nflows_woodbury.train.saved import read_run
 
-    folder = read_run(checkpoint).folder
-    moments = read_history(folder)
+    moments = read_history(checkpoint)  # without a checkpoint, if the run was killed before the first one
+    if not moments:
+        place = find_checkpoint(checkpoint).absolute().parent
+        folder = place.parent if place.name == "checkpoints" else place
+        moments = read_history(folder)
     if not moments:
         raise FileNotFoundError(
             f"{folder / HISTORY} is not there: a run writes it while it trains, and older versions did not; without "

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["announce", "check_images", "check_png", "class_names", "count_of", "draw_samples", "first_images"]
 
 
-def check_png(out: str) -> None:
+def check_png(out: str, flag: str = "out") -> None:
     """Check that a picture can be written to a file that ends in .png, before the work for it starts."""
     if Path(out).suffix.lower() != ".png" and not is_stream(out):
-        raise ValueError(f"out must be a .png file, got {out!r}")
+        raise ValueError(f"{flag} must be a .png file, got {out!r}")
     check_writable(out)
 
 

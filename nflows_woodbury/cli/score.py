@@ -45,7 +45,7 @@ def run(
     """Write the scores, strangest first, and print how well each tells the classes apart."""
     table = options.pop("csv", None)
     if png is not None:
-        check_png(png)
+        check_png(png, "png")
     if table is not None:
         check_writable(table)
     from nflows_woodbury.evaluation.anomalies import score_data

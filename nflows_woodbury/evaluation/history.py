@@ -125,6 +125,7 @@ def plot(moments: Sequence[Moment]) -> Figure:
     ('condition', 'steps of training')
     """
     from matplotlib.figure import Figure  # which nflows requires
+    from matplotlib.ticker import LogFormatter, MaxNLocator
 
     figure = Figure(figsize=(7, 6), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
@@ -139,10 +140,13 @@ def plot(moments: Sequence[Moment]) -> Figure:
         labels = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))  # each once
         if labels:
             axes.set_yscale("log")
-            axes.legend(labels.values(), labels.keys(), fontsize=8)
+            axes.legend(labels.values(), labels.keys(), fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+            axes.yaxis.set_major_formatter(LogFormatter())
+            axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
     panels[1].set_xlabel("steps of training")
+    panels[1].xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -158,7 +162,8 @@ def _curve(axes: Any, moments: Sequence[Moment], name: str, value: str, label: s
     if seen := [point for point in points if 0 < point[1] < inf]:
         axes.plot(*zip(*seen, strict=True), color=color, label=label, marker=".", linewidth=1)
     for step in [step for step, number in points if not number < inf]:
-        axes.plot(step, 0.98, color=color, marker="x", transform=axes.get_xaxis_transform())
+        named = None if seen else label
+        axes.plot(step, 0.98, color=color, label=named, marker="x", transform=axes.get_xaxis_transform())
 
 
 def draw(path: str | Path, moments: Sequence[Moment]) -> None:

@@ -160,7 +160,7 @@ def test_score_scores_where_the_runs_own_data_are_gone(tmp_path: Path, pets: Pat
         (["--sort", "beauty"], "sort must be one of bits_per_dim, difference, norm_distance; got 'beauty'"),
         (["--limit", "0"], "limit must be a positive integer, got 0"),
         (["--samples", "0"], "samples must be a positive integer, got 0"),
-        (["--png", "s.jpg"], "out must be a .png file, got 's.jpg'"),
+        (["--png", "s.jpg"], "png must be a .png file, got 's.jpg'"),
         (["--data", "absent"], "'absent' is not there"),
     ],
 )

@@ -101,6 +101,19 @@ def test_the_figure_shows_what_is_not_finite() -> None:
     moments = [Moment(step, (LayerReport("0", "InvertibleConv1x1()", c, 0.0, 1e-6),)) for step, c in values.items()]
     curve, cross = plot(moments).axes[0].get_lines()
     assert list(curve.get_xdata()) == [0, 10] and cross.get_xdata() == [5] and cross.get_marker() == "x"
+    above, _ = plot([Moment(5, (LayerReport("0", "InvertibleConv1x1()", inf, 0.0, inf),))]).axes
+    assert [text.get_text() for text in above.get_legend().get_texts()] == ["InvertibleConv1x1"]
+
+
+def test_no_curve_of_the_figure_lies_under_a_legend_and_no_tick_between_steps() -> None:
+    reports = [LayerReport(str(n), f"Layer{n}()", 1.0 + n, 0.0, 1e-6) for n in range(6)]
+    reports += [LayerReport(f"way {n}", "whole flow", None, 0.0, 1e-6, changed=0.0) for n in range(2)]
+    figure = plot([Moment(step, tuple(reports)) for step in (0, 1, 2, 3)])
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        assert axes.get_legend().get_window_extent().y0 >= axes.get_window_extent().y1
+        assert all(step == int(step) for step in axes.get_xticks())
+    assert figure.axes[0].get_legend().get_window_extent().x1 <= figure.bbox.x1
 
 
 def test_the_command_prints_and_draws_it(whole: Path, tmp_path: Path, capsys) -> None:
@@ -113,16 +126,45 @@ def test_the_command_prints_and_draws_it(whole: Path, tmp_path: Path, capsys) ->
         assert image.size[0] > 500
 
 
-@pytest.mark.parametrize("words", [["--history", "--num", 3], ["--png", "h.png", "--data", "photos"]])
-def test_flags_that_have_no_effect_on_it_are_refused(words: list[object], whole: Path, capsys) -> None:
-    assert run("diagnose", whole, *words) == 2
-    assert "data and num must be left out with --history and --png" in capsys.readouterr().err
+WITHOUT_EFFECT = {
+    "num": ["--num", 3],
+    "data": ["--data", "photos"],
+    "temperature": ["--temperature", 0.5],
+    "seed": ["--seed", 1],
+    "last-weights": ["--last-weights"],
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_EFFECT)
+def test_flags_that_have_no_effect_on_it_are_refused(name: str, whole: Path, capsys) -> None:
+    assert run("diagnose", whole, "--history", *WITHOUT_EFFECT[name]) == 2
+    assert f"error: {name} must be left out with --history and --png" in capsys.readouterr().err
+
+
+def test_a_picture_of_another_kind_is_refused_by_the_flag(whole: Path, tmp_path: Path, capsys) -> None:
+    for command in ("diagnose", "score"):
+        assert run(command, whole, "--png", tmp_path / "h.jpg") == 2
+        assert "error: png must be a .png file, got '" in capsys.readouterr().err
+
+
+def test_it_is_found_from_all_that_names_a_run(whole: Path, tmp_path: Path, capsys) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    for place in ("run", "run/checkpoints", "run/checkpoints/last.ckpt"):
+        assert run("diagnose", tmp_path / place, "--history") == 0
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").unlink()  # or it was killed before the first one
+    assert run("diagnose", tmp_path / "run", "--history") == 0
+    assert run("diagnose", tmp_path / "elsewhere", "--history") == 2
+    assert "elsewhere is neither a checkpoint nor a run's folder" in capsys.readouterr().err
 
 
 def test_a_run_that_has_none_says_so(whole: Path, tmp_path: Path, capsys) -> None:
     shutil.copytree(whole / "checkpoints", tmp_path / "run" / "checkpoints")
     assert run("diagnose", tmp_path / "run", "--history") == 2
     assert "run/diagnosis.json is not there: a run writes it while it trains" in capsys.readouterr().err
+    shutil.copy(whole / "checkpoints" / "last.ckpt", tmp_path / "alone.ckpt")
+    for place in (tmp_path / "alone.ckpt", Path(__file__).parents[2] / "docs/weights/photos-woodbury.safetensors"):
+        assert run("diagnose", place, "--history") == 2
+        assert "diagnosis.json is not there: " in capsys.readouterr().err
     (tmp_path / "run" / HISTORY).write_text("[1]")
     assert run("diagnose", tmp_path / "run", "--history") == 2
     assert "run/diagnosis.json must be what a training run wrote" in capsys.readouterr().err
