@@ -12,10 +12,9 @@ by the layer's own map, its inverse, and their vector-Jacobian products.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Callable, Sequence
-from math import inf, prod
+from math import inf, isnan, prod
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,24 +29,27 @@ from torch import Tensor
 from nflows_woodbury import ImageFlow
 from nflows_woodbury.checkpoint import load_flow
 from nflows_woodbury.config import FlowConfig
+from nflows_woodbury.files import write_json
+from nflows_woodbury.flow import GridFlow
 from nflows_woodbury.transforms.base import SingularError
 
 MIXING = re.compile(r".*\.levels\.(\d+)\.transforms\.(\d+)\.transforms\.1")  # the second part of a level's step
 
 
 def condition(layer: Transform, shape: Sequence[int], *, tolerance: float = 1e-4) -> float:
-    """The largest over the smallest singular value of an affine layer's map, to a relative tolerance; inf if singular.
+    """The largest over the smallest singular value of an affine layer's map, to a relative tolerance.
 
-    The layer must be in float64 and in eval mode.
+    It is inf of a map that is singular or not finite. The layer must be in float64 and in eval mode.
     """
     try:
-        return norm(lambda x: layer(x)[0], shape, tolerance) * norm(lambda x: layer.inverse(x)[0], shape, tolerance)
+        found = norm(lambda x: layer(x)[0], shape, tolerance) * norm(lambda x: layer.inverse(x)[0], shape, tolerance)
     except SingularError:
         return inf
+    return inf if isnan(found) else found  # zero times infinity
 
 
 def norm(function: Callable[[Tensor], Tensor], shape: Sequence[int], tolerance: float) -> float:
-    """The largest singular value of an affine map of float64 inputs ``(1, *shape)``."""
+    """The largest singular value of an affine map of float64 inputs ``(1, *shape)``; inf of one that is not finite."""
     size = prod(shape)
     origin = torch.zeros(1, *shape, dtype=torch.float64, requires_grad=True)
     shift = function(origin)
@@ -59,16 +61,19 @@ def norm(function: Callable[[Tensor], Tensor], shape: Sequence[int], tolerance: 
         (back,) = torch.autograd.grad(shift, origin, outputs, retain_graph=True)
         return back.flatten().numpy()
 
+    start = np.random.default_rng(0).normal(size=size)
+    image = squared(start)
+    if not np.isfinite(image).all() or not image.any():  # Lanczos' method would have nothing to go on with
+        return 0.0 if np.isfinite(image).all() else inf
     if size < 3:  # too small for Lanczos' method
         columns = np.stack([squared(unit) for unit in np.eye(size)])
         return float(np.linalg.eigvalsh(columns)[-1]) ** 0.5
-    start = np.random.default_rng(0).normal(size=size)
     operator = LinearOperator((size, size), squared, dtype=np.float64)
     (largest,) = eigsh(operator, k=1, v0=start, tol=tolerance, return_eigenvectors=False)
     return float(largest) ** 0.5
 
 
-def mixings(flow: ImageFlow) -> dict[str, tuple[Transform, tuple[int, ...]]]:
+def mixings(flow: GridFlow) -> dict[str, tuple[Transform, tuple[int, ...]]]:
     """The mixing of each step, by level and step, and the shape of its inputs."""
     found: dict[str, tuple[Transform, tuple[int, ...]]] = {}
 
@@ -80,8 +85,10 @@ def mixings(flow: ImageFlow) -> dict[str, tuple[Transform, tuple[int, ...]]]:
 
     matches = [(MIXING.fullmatch(name), part) for name, part in flow.named_modules()]
     hooks = [watch("level {}, step {}".format(*match.groups()), part) for match, part in matches if match]
+    dtype = torch.uint8 if isinstance(flow, ImageFlow) else torch.float64
+    classes = torch.zeros(1, dtype=torch.long) if flow.num_classes else None
     with torch.no_grad():
-        flow.log_prob(torch.zeros(1, *flow.shape, dtype=torch.uint8))
+        flow.log_prob(torch.zeros(1, *flow.shape, dtype=dtype), classes)
     for hook in hooks:
         hook.remove()
     return found
@@ -116,7 +123,7 @@ def main() -> None:
         numbers = "  ".join(f"{name} {rows[-1][name]:.3g}" for name in ("step", "largest", "median"))
         print(f"{path.name:24} {numbers}", flush=True)
     if options.json:
-        options.json.write_text(json.dumps({**versions(), "results": rows}, indent=2) + "\n")
+        write_json(options.json, {**versions(), "results": rows})
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from math import inf, nan
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,29 @@ def test_the_condition_is_that_of_the_dense_map(name: str) -> None:
     singular_values = torch.linalg.svdvals(dense_jacobian(layer, torch.randn(1, *SHAPE, dtype=torch.float64)))
     expected = float(singular_values[0] / singular_values[-1])
     assert condition(layer, SHAPE) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("value", [0.0, nan, inf])
+@pytest.mark.parametrize("name", MIXINGS)
+def test_what_has_no_inverse_has_an_infinite_condition(name: str, value: float) -> None:
+    from conditions import condition
+
+    torch.manual_seed(0)
+    layer = MIXINGS[name](3, 4)(SHAPE).double().eval()
+    for parameter in layer.parameters():
+        torch.nn.init.constant_(parameter, value)
+    dense = dense_jacobian(layer, torch.randn(1, *SHAPE, dtype=torch.float64))
+    singular = not dense.isfinite().all() or torch.linalg.matrix_rank(dense) < len(dense)
+    assert singular or value == 0
+    assert condition(layer, SHAPE) == (inf if singular else pytest.approx(float(torch.linalg.cond(dense)), rel=1e-3))
+
+
+@pytest.mark.parametrize("settings", [{"first": "nothing"}, {"num_classes": 3}], ids=["fields", "classes"])
+def test_the_mixings_of_every_kind_of_flow_are_found(settings: dict) -> None:
+    from conditions import mixings
+
+    flow = FlowConfig((3, 8, 8), levels=2, steps=1, hidden_channels=4, **settings).build().double().eval()
+    assert [*mixings(flow)] == ["level 0, step 1", "level 1, step 1"]
 
 
 def test_the_mixings_of_a_flow_are_those_of_its_steps() -> None:
