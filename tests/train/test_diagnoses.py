@@ -9,15 +9,17 @@ from math import inf, nan
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from PIL import Image
 from running import CONFIG, FLOW, LIGHTNING, assert_same, fit, run, state
 
 from nflows_woodbury.checkpoint import find_checkpoint, load_flow
-from nflows_woodbury.config import MIXINGS, FlowConfig
+from nflows_woodbury.config import COUPLINGS, MIXINGS, FlowConfig
 from nflows_woodbury.data.photos import PhotoSource
 from nflows_woodbury.evaluation.diagnosis import LayerReport, diagnose
 from nflows_woodbury.evaluation.history import HISTORY, Moment, plot, read_history, table, write_history
+from nflows_woodbury.train.callbacks import Pictures
 from nflows_woodbury.train.diagnoses import Diagnoses
 from nflows_woodbury.train.module import FlowTraining
 from nflows_woodbury.train.trainer import make_trainer
@@ -83,6 +85,35 @@ def test_any_weights_are_diagnosed_and_come_back_from_the_file(mixing: str, valu
     assert [report.is_sound for report in read.reports] == [report.is_sound for report in moment.reports]
     assert [report.condition for report in read.reports] == [report.condition for report in moment.reports]
     assert table([read]) and plot([read]).axes
+
+
+@pytest.mark.parametrize("settings", [*({"coupling": name} for name in COUPLINGS), {"dequantize": "variational"}])
+def test_any_weights_of_other_parts_are_diagnosed(settings: dict) -> None:
+    flow = FlowConfig((3, 8, 8), levels=2, steps=1, hidden_channels=4, **settings).build()
+    images = PhotoSource(8).test.images[:4]
+    flow.initialize(images)
+    for parameter in flow.parameters():
+        torch.nn.init.constant_(parameter, nan)
+    assert not any(report.is_sound for report in diagnose(flow, images)[-2:])
+
+
+@pytest.mark.parametrize("mixing", MIXINGS)
+def test_a_run_goes_on_with_weights_that_are_not_finite(mixing: str, tmp_path: Path) -> None:
+    class Spoil(pl.Callback):
+        def on_train_batch_start(self, trainer, module, *_) -> None:
+            if trainer.global_step == 1:
+                for parameter in module.flow.parameters():
+                    torch.nn.init.constant_(parameter, nan)
+
+    flow = FlowConfig((3, 16, 16), levels=2, steps=1, hidden_channels=4, mixing=mixing)
+    config = replace(CONFIG, max_steps=2, every=1, skip_limit=0)
+    trainer = make_trainer(config, tmp_path, progress=False)
+    trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, Pictures)]
+    trainer.callbacks.append(Spoil())
+    trainer.fit(FlowTraining(flow, config, PhotoSource(16)), weights_only=True)
+    assert trainer.global_step == 2
+    sound = [all(report.is_sound for report in moment.ways) for moment in read_history(tmp_path)]
+    assert sound == [True, True, False]
 
 
 def test_the_figure_has_a_colour_for_each_kind_of_layer() -> None:
