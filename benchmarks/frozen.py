@@ -2,18 +2,23 @@
 
     python benchmarks/frozen.py [--size 32] [--levels 3] [--steps 8] [--hidden-channels 64] [--repeats 30]
 
-For each mixing the median over repeats of the time of both, in milliseconds, and their ratio, on one thread.
+For each mixing the median over repeats of the time of both, in milliseconds, and their ratio, on one thread. All
+mixings, too, take turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
+from mixing import versions
 
 from nflows_woodbury import AffineCoupling, freeze, image_flow
 from nflows_woodbury.config import MIXINGS
@@ -35,29 +40,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("size", 32), ("levels", 3), ("steps", 8), ("hidden-channels", 64), ("repeats", 30)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument(
-        "--mixings", nargs="+", choices=MIXINGS, default=["woodbury", "me-woodbury", "conv1x1", "periodic"]
-    )
+    parser.add_argument("--mixings", nargs="+", choices=MIXINGS, default=list(MIXINGS), metavar="MIXING")
+    parser.add_argument("--json", type=Path, help="file for the results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{'mixing':20}{'way':10}{'plain ms':>10}{'frozen ms':>10}{'frozen / plain':>16}")
+    flows = {}
     for name in arguments.mixings:
         torch.manual_seed(0)
-        flow = image_flow(
+        flows[name] = image_flow(
             (3, arguments.size, arguments.size),
             levels=arguments.levels,
             steps=arguments.steps,
             mixing=MIXINGS[name](8, 16),
             coupling=partial(AffineCoupling, hidden_channels=arguments.hidden_channels),
         ).eval()
-        image, frozen = torch.randint(256, (1, *flow.shape), dtype=torch.uint8), freeze(flow)
-        with torch.no_grad():
-            for way, calls in {
-                "sample": [partial(flow.sample, 1), partial(frozen.sample, 1)],
-                "log_prob": [partial(flow.log_prob, image), partial(frozen.log_prob, image)],
-            }.items():
-                plain, constant = in_turn(calls, arguments.repeats)
+    pairs = [(flow, freeze(flow)) for flow in flows.values()]
+    image = torch.randint(256, (1, 3, arguments.size, arguments.size), dtype=torch.uint8)
+    calls: dict[str, list[Callable[[], object]]] = {
+        "sample": [partial(flow.sample, 1) for pair in pairs for flow in pair],
+        "log_prob": [partial(flow.log_prob, image) for pair in pairs for flow in pair],
+    }
+    rows: list[dict[str, Any]] = []
+    print(f"{'mixing':20}{'way':10}{'plain ms':>10}{'frozen ms':>10}{'frozen / plain':>16}")
+    with torch.no_grad():
+        for way, of_all in calls.items():
+            times = in_turn(of_all, arguments.repeats)
+            for name, plain, constant in zip(flows, times[::2], times[1::2], strict=True):
                 print(f"{name:20}{way:10}{plain:10.1f}{constant:10.1f}{constant / plain:16.2f}", flush=True)
+                rows.append({"mixing": name, "way": way, "plain": plain, "frozen": constant})
+    if arguments.json:
+        settings = {key: value for key, value in vars(arguments).items() if key != "json"}
+        arguments.json.write_text(json.dumps({"settings": settings, **versions(), "results": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ explicit inverse, a separate ``slogdet``). All run in turn on the same data; wha
 
     python benchmarks/mixing.py criteria --threads 1     # six sizes, geometric means of ratios, three runs
     python benchmarks/mixing.py sweep --out sweep        # over channels and pixels: table, exponents, plot, JSON
+
+In a sweep all sizes, too, take turns. One that is stopped goes on with the axes and operations that its JSON lacks.
 """
 
 from __future__ import annotations
@@ -14,13 +16,13 @@ import argparse
 import json
 import platform
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from math import exp, log
 from pathlib import Path
 from statistics import fmean, linear_regression, quantiles
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib
 
@@ -41,6 +43,8 @@ sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
 from registry import Case
 
 Shape = tuple[int, int, int]
+Key = TypeVar("Key")
+Size = tuple[int, int, int, int]  # and a batch
 CRITERIA = ("64x12x16x16", "64x24x8x8", "64x48x4x4", "16x96x32x32", "8x96x64x64", "64x192x8x8")
 CHANNELS = [(8, c, 32, 32) for c in (16, 32, 64, 128, 256, 512)]
 PIXELS = [(8, 48, side, side) for side in (8, 16, 24, 32, 48, 64, 96, 128)]
@@ -148,15 +152,15 @@ OPERATIONS = {"forward": forward, "forward + backward": forward_and_backward, "i
 
 
 def in_turn(
-    calls: dict[str, Callable[[], Any]], rounds: int = 5, seconds: float = 0.0, device: str = "cpu"
-) -> dict[str, dict[str, float]]:
+    calls: dict[Key, Callable[[], Any]], rounds: int = 5, seconds: float = 0.0, device: str = "cpu"
+) -> dict[Key, dict[str, float]]:
     """Median and quartiles of each call's seconds, timed round by round, after a warm-up.
 
     A round takes each once, or as often in a row as fit into 10 ms, so that short ones run warm as they do in a model.
     Each gets at least so many rounds, and goes on until it has taken ``seconds``.
     """
     often = {name: max(1, int(0.01 / min(once(call, device) for _ in range(3)))) for name, call in calls.items()}
-    taken: dict[str, list[float]] = {name: [] for name in calls}
+    taken: dict[Key, list[float]] = {name: [] for name in calls}
     waiting = dict(calls)
     while waiting:
         for name, call in list(waiting.items()):
@@ -203,23 +207,33 @@ def versions() -> dict[str, str]:
     return {"torch": torch.__version__, "python": platform.python_version(), "device": device}
 
 
-def rank(size: int) -> int:
-    """16, or 8 on the smallest axes."""
-    return 8 if size <= 16 else 16
+def ranks_of(shape: Shape) -> tuple[int, int]:
+    """Of channels and pixels: 16, or 8 on the smallest axes."""
+    c, h, w = shape
+    return 8 if c <= 16 else 16, 8 if h * w <= 16 else 16
 
 
-def measure(size: tuple[int, ...], layers: Iterable[str], options: argparse.Namespace) -> list[dict[str, Any]]:
-    shape = size[1:]
-    torch.manual_seed(0)
-    inputs = torch.randn(size, device=options.device)
-    ranks = rank(shape[0]), rank(shape[1] * shape[2])
-    built = {name: LAYERS[name](shape, ranks).to(options.device) for name in layers}
-    rows = []
-    for operation, run in OPERATIONS.items():
-        calls = {name: partial(run, layer, inputs) for name, layer in built.items()}
-        for name, seconds in in_turn(calls, seconds=options.seconds, device=options.device).items():
-            rows.append({"size": list(size), "ranks": ranks, "layer": name, "operation": operation, **seconds})
-    return rows
+def measure(size: Size, layers: Iterable[str], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """All operations of all layers at one size."""
+    return [row for operation in OPERATIONS for row in measure_sizes([size], operation, layers, options)]
+
+
+def measure_sizes(
+    sizes: Iterable[Size], operation: str, layers: Iterable[str], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """One operation of all layers at some sizes, all in turn."""
+    calls = {}
+    for size in sizes:
+        torch.manual_seed(0)
+        inputs, shape = torch.randn(size, device=options.device), size[1:]
+        for name in layers:
+            layer = LAYERS[name](shape, ranks_of(shape)).to(options.device)
+            calls[size, name] = partial(OPERATIONS[operation], layer, inputs)
+    times = in_turn(calls, seconds=options.seconds, device=options.device)
+    return [
+        {"size": list(size), "ranks": ranks_of(size[1:]), "layer": name, "operation": operation, **seconds}
+        for (size, name), seconds in times.items()
+    ]
 
 
 # --- reports
@@ -249,12 +263,16 @@ def criteria(options: argparse.Namespace) -> dict[str, Any]:
 
 def sweep(options: argparse.Namespace) -> dict[str, Any]:
     """Over channels and pixels; exponents of the growth over the upper decade."""
-    rows, exponents = [], []
+    path, settings = options.out / "sweep.json", settings_of(options)
+    rows, exponents = measured_before(path, settings), []
     for axis, sizes in (("channels", CHANNELS), ("pixels", PIXELS)):
-        for size in sizes:
-            found = measure(size, options.layers, options)
-            rows += [{"axis": axis, "n": size[1] if axis == "channels" else size[2] * size[3], **row} for row in found]
-            print(f"{axis}: {'x'.join(map(str, size))} done", flush=True)
+        for operation in OPERATIONS:
+            if any((row["axis"], row["operation"]) == (axis, operation) for row in rows):
+                continue
+            found = measure_sizes(sizes, operation, options.layers, options)
+            rows += [{"axis": axis, "n": size_along(axis, row["size"]), **row} for row in found]
+            path.write_text(json.dumps({"settings": settings, "results": rows}) + "\n")
+            print(f"{axis}: {operation} done", flush=True)
         for operation in OPERATIONS:
             for name in options.layers:
                 curve = [(r["n"], r["median"]) for r in rows
@@ -267,6 +285,27 @@ def sweep(options: argparse.Namespace) -> dict[str, Any]:
         print(f"{row['axis']:9} {row['operation']:19} {row['layer']:19} grows with exponent {row['exponent']:.2f}")
     plot(rows, options.layers, options.out / "sweep.png")
     return {"exponents": exponents, "results": rows}
+
+
+def size_along(axis: str, size: Sequence[int]) -> int:
+    """How many channels or pixels."""
+    return size[1] if axis == "channels" else size[2] * size[3]
+
+
+def settings_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What results of one file have in common."""
+    names = ("seconds", "threads", "device", "layers")
+    return {name: getattr(options, name) for name in names} | versions()
+
+
+def measured_before(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a sweep that was stopped; ValueError for one with other settings."""
+    if not path.exists():
+        return []
+    before = json.loads(path.read_text())
+    if before["settings"] != settings:
+        raise ValueError(f"{path} holds a sweep with other settings, {before['settings']}; give another --out")
+    return before["results"]
 
 
 def table(rows: list[dict[str, Any]], layers: Iterable[str]) -> str:
@@ -318,8 +357,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     results = {"criteria": criteria, "sweep": sweep}[options.what](options)
-    settings = {"seconds": options.seconds, "threads": options.threads, "device": options.device}
-    (options.out / f"{options.what}.json").write_text(json.dumps({"settings": settings | versions(), **results}) + "\n")
+    record = {"settings": settings_of(options), **results}
+    (options.out / f"{options.what}.json").write_text(json.dumps(record) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 That folder holds ``published.json``, numbers with the source in which they were read; lists of records that
 ``nflows-woodbury evaluate --json`` wrote, and pictures with the same names; ``comparison.json`` and ``starts-*.jsonl``,
-which docs/collect.py makes, as it does ``mixings-*.jsonl`` for docs/mixings.py.
+which docs/collect.py makes, as it does ``mixings-*.jsonl`` for docs/mixings.py; and ``speed`` for docs/speed.py.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import figures
 import glance
 import matplotlib
 import mixings
+import speed
 import torch
 from glance import NOT_PUBLISHED, Row
 from matplotlib.figure import Figure
@@ -59,6 +60,7 @@ def write(records: Path, folder: Path) -> None:
         "pictures": "\n".join(map(picture, sorted(records.glob("*.png")))),
         **mixings.write(compared_mixings, folder),
         "variants": mixings.variants(records),
+        **speed.write(records, folder),
     }
     for name, text in parts.items():
         path = folder / f"{name}.rst"
