@@ -1,6 +1,6 @@
-"""What was counted and timed of layers, from docs/records/speed: memory, latency of a sample, and growth with size.
+"""What was counted and timed of layers, from docs/records/speed: memory, latency, flow steps, and growth with size.
 
-``benchmarks/memory.py --json``, ``benchmarks/frozen.py --json`` and ``benchmarks/mixing.py sweep`` wrote the records.
+``benchmarks/memory.py``, ``frozen.py``, ``floor.py`` and ``mixing.py sweep`` wrote the records.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def write(records: Path, folder: Path) -> dict[str, str]:
         "layer-memory": memory(found["memory"]),
         "latency": latency(found["frozen"]),
         "costs": costs(found["sweep"]),
+        "floor": floor(found["floor"]),
     }
 
 
@@ -63,6 +64,17 @@ def latency(record: Record) -> str:
     ways = ("sample", "likelihood")
     header = ["mixing", *(f"{way}, {what}" for way in ways for what in ("ms", "frozen, ms", "ratio"))]
     return list_table(header, by_mixing.values())
+
+
+def floor(record: Record) -> str:
+    """A row for each number of threads and level: a flow step over its network, and where its time goes."""
+    parts = ["step", "network", "around the network", "mixing", "ActNorm", "glue"]
+    rows = []
+    for row in record["results"]:
+        level = "all" if row["shape"] is None else " x ".join(map(str, row["shape"]))
+        cells = [f"{row[name]:.2f}" for name in ("step / network", *parts)]
+        rows.append([str(row["threads"]), level, *cells])
+    return list_table(["threads", "level", "step / network", *(f"{part}, ms" for part in parts)], rows)
 
 
 def curve(record: Record, axis: str, operation: str, layer: str) -> list[tuple[int, float]]:

@@ -78,7 +78,11 @@ def _values(report: LayerReport) -> dict[str, Any]:
 
 
 def read_history(folder: str | Path) -> list[Moment]:
-    """The moments of a run's folder, in the order of their steps; none if it has no such file."""
+    """The moments of a run's folder, in the order of their steps; none if it has no such file.
+
+    >>> read_history("no-such-run")
+    []
+    """
     path = Path(folder, HISTORY)
     if not path.is_file():
         return []
