@@ -79,8 +79,8 @@ def load_flow(path: str | Path, *, averaged: bool = True) -> tuple[GridFlow, dic
 
     Returns:
         The flow in the run's dtype, an :class:`ImageFlow` or a :class:`FieldFlow`, and what the run saved, which is
-        ``flow`` and ``training`` settings, ``steps`` taken and the ``seconds`` that they took, and of its ``data`` how
-        they were split, names of classes and a fingerprint.
+        ``flow`` and ``training`` settings, ``steps`` taken, the ``seconds`` and ``cpu_seconds`` that they took, and of
+        its ``data`` how they were split, names of classes and a fingerprint.
 
     Raises:
         FileNotFoundError: if there is no such file.

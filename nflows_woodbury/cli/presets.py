@@ -29,10 +29,10 @@ def run(words: Sequence[str], memory: bool = False) -> None:
     elif len(words) == 2 and words[0] == "show":
         print(describe(words[1]))
         if memory:
-            from nflows_woodbury.train.memory import card
+            from nflows_woodbury.train.memory import needed_card
 
             flow, training = settings_of(words[1])
-            print(card(flow, training.batch_size))
+            print(needed_card(flow, training.batch_size))
     else:
         given = " ".join([*words, "--memory"] if memory else words)
         raise ValueError(f"presets must be followed by nothing or by 'show NAME', got {given!r}")

@@ -77,8 +77,9 @@ def _merged_groups(from_left: list[tuple[tuple[int, ...], Matrices]]) -> list[tu
     """The groups and their maps, the last two as one while there are more than two and that one is small."""
     while len(from_left) > 2:
         (first, of_first), (second, of_second) = from_left[-2:]
-        are_factors = len(of_first) > 1 or len(of_second) > 1
-        if are_factors or first[-1] + 1 != second[0] or _size(of_first) * _size(of_second) > MERGED:
+        if len(of_first) + len(of_second) > 2 or first[-1] + 1 != second[0]:  # of factors, or not neighbours
+            break
+        if _size(of_first) * _size(of_second) > MERGED:
             break
         from_left[-2:] = [((*first, *second), (_kronecker(*of_first, *of_second),))]
     return from_left

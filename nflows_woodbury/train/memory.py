@@ -14,7 +14,7 @@ from nflows_woodbury.checks import check_positive_int
 from nflows_woodbury.config import FlowConfig
 from nflows_woodbury.transforms import ActNorm
 
-__all__ = ["Held", "card", "step_memory"]
+__all__ = ["Held", "needed_card", "step_memory"]
 
 
 class Held(TorchDispatchMode):
@@ -79,10 +79,10 @@ def step_memory(config: FlowConfig, batch_size: int, *, reversible: bool = False
     return 3 * parameters + held.peak
 
 
-def card(config: FlowConfig, batch_size: int) -> str:
+def needed_card(config: FlowConfig, batch_size: int) -> str:
     """What card a flow needs, in words: the memory of its training step, plain and reversible.
 
-    >>> print(card(FlowConfig((3, 16, 16), levels=2, steps=2, hidden_channels=64), 256))
+    >>> print(needed_card(FlowConfig((3, 16, 16), levels=2, steps=2, hidden_channels=64), 256))
     a training step of 256 images takes 0.04 GiB, 0.02 GiB with --reversible; what libraries work in comes on top
     """
     plain, reversible = (step_memory(config, batch_size, reversible=kind) / 2**30 for kind in (False, True))
