@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from nflows_woodbury.linalg import small
+from nflows_woodbury.linalg.axes import along_axes
 from nflows_woodbury.linalg.factors import Factor, Kind, Matrices, one_by_one
-from nflows_woodbury.linalg.two_sided import along_axes
 from nflows_woodbury.transforms.base import FactoredTransform
 
 __all__ = ["DenseAlongAxes"]

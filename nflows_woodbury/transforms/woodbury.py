@@ -9,10 +9,10 @@ from math import prod
 from torch import Tensor, nn
 
 from nflows_woodbury.checks import AXES, check_axes, check_image_inputs, check_positive_int, check_shape, check_sizes
+from nflows_woodbury.linalg.axes import along_axes
 from nflows_woodbury.linalg.factors import Factor, Matrices, Prepared
 from nflows_woodbury.linalg.low_rank import LOW_RANK, capacitances
 from nflows_woodbury.linalg.starts import Start, start_factors
-from nflows_woodbury.linalg.two_sided import along_axes
 from nflows_woodbury.transforms.base import FactoredTransform, is_watched
 from nflows_woodbury.transforms.chain import Chain, Link
 
