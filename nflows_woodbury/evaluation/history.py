@@ -171,7 +171,7 @@ def _curve(axes: Any, moments: Sequence[Moment], name: str, value: str, label: s
 
 
 def draw(path: str | Path, moments: Sequence[Moment]) -> None:
-    """Write :func:`plot` as PNG, whole or not at all.
+    """Write the figure of ``plot`` as PNG, whole or not at all.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:

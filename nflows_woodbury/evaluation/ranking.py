@@ -206,7 +206,7 @@ def plot(rows: Sequence[Ranked]) -> Figure:
 
 
 def draw(path: str | Path, rows: Sequence[Ranked]) -> None:
-    """Write :func:`plot` as PNG, whole or not at all.
+    """Write the figure of ``plot`` as PNG, whole or not at all.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:

@@ -76,7 +76,7 @@ def _first(flow: FlowConfig, source: ImageSource) -> str | None:
 def _open(training: TrainingConfig, running: Running) -> ImageSource:
     """The images of a new run, whose folder must be another than theirs."""
     if running.out is not None and running.out.resolve() == Path(training.data).resolve():
-        raise ValueError(f"out must be no folder of images itself, it may be one in it, got {running.out}")
+        raise ValueError(f"out must be another path than that of the data, it may be a folder in it, got {running.out}")
     with _explained(training):
         return open_source(
             training.data, size=training.size, test_images=training.test_images or None,

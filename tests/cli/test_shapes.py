@@ -97,7 +97,7 @@ def test_the_summary_is_the_first_lines_of_train(wide: Path, tmp_path: Path, cap
 def test_a_run_keeps_out_of_the_folder_of_its_images(wide: Path, capsys) -> None:
     words = ["train", "--data", wide / "folder", *TINY, "--out"]
     assert run(*words, wide / "folder") == 2
-    assert "out must be no folder of images itself" in capsys.readouterr().err
+    assert "out must be another path than that of the data" in capsys.readouterr().err
     assert run(*words, wide / "folder" / "run") == 0
     assert run("evaluate", wide / "folder" / "run") == 0
     assert run("evaluate", wide / "run", "--data", wide / "folder" / "run") == 2
