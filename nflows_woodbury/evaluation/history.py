@@ -89,7 +89,7 @@ def read_history(folder: str | Path) -> list[Moment]:
     try:
         return [Moment(entry["step"], tuple(map(_report, entry["reports"]))) for entry in json.loads(path.read_text())]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} must be what a training run wrote; {error}") from error
+        raise ValueError(f"{path} must be what a training run wrote, or be deleted; {error}") from error
 
 
 def _report(values: Mapping[str, Any]) -> LayerReport:

@@ -16,6 +16,7 @@ from nflows_woodbury.evaluation.samples import as_inputs, class_numbers
 __all__ = ["Diagnoses"]
 
 COUNT = 16  # images that go through the layers
+MOST = 100  # times in a run: each writes the file of all
 
 
 class Diagnoses(pl.Callback):
@@ -49,8 +50,8 @@ class Diagnoses(pl.Callback):
 
     @rank_zero_only
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Look when it is time."""
-        if module.is_time(batch_idx):
+        """Look when it is time, a hundred times in all at most."""
+        if module.is_time(batch_idx) and trainer.global_step - self.moments[-1].step >= trainer.max_steps // MOST:
             self._look(trainer, module)
 
     @rank_zero_only

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from math import inf, nan
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -19,6 +20,7 @@ from nflows_woodbury.config import COUPLINGS, MIXINGS, FlowConfig
 from nflows_woodbury.data.photos import PhotoSource
 from nflows_woodbury.evaluation.diagnosis import LayerReport, diagnose
 from nflows_woodbury.evaluation.history import HISTORY, Moment, plot, read_history, table, write_history
+from nflows_woodbury.train import diagnoses
 from nflows_woodbury.train.callbacks import Pictures
 from nflows_woodbury.train.diagnoses import Diagnoses
 from nflows_woodbury.train.module import FlowTraining
@@ -198,4 +200,16 @@ def test_a_run_that_has_none_says_so(whole: Path, tmp_path: Path, capsys) -> Non
         assert "diagnosis.json is not there: " in capsys.readouterr().err
     (tmp_path / "run" / HISTORY).write_text("[1]")
     assert run("diagnose", tmp_path / "run", "--history") == 2
-    assert "run/diagnosis.json must be what a training run wrote" in capsys.readouterr().err
+    assert "run/diagnosis.json must be what a training run wrote, or be deleted" in capsys.readouterr().err
+
+
+def test_it_looks_a_hundred_times_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnoses, "diagnose", lambda *_: [])
+    module, seen = FlowTraining(FLOW, replace(CONFIG, max_steps=1050, every=2), PhotoSource(16)), Diagnoses(tmp_path)
+    trainer = SimpleNamespace(global_step=0, max_steps=1050)
+    monkeypatch.setattr(FlowTraining, "is_time", lambda *_: trainer.global_step % 2 == 0)
+    seen.on_train_start(trainer, module)
+    for trainer.global_step in range(1, 1051):
+        seen.on_train_batch_end(trainer, module, None, None, 0)
+    seen.on_train_end(trainer, module)
+    assert [moment.step for moment in read_history(tmp_path)] == [*range(0, 1051, 10)]
