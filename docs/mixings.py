@@ -28,7 +28,8 @@ SINGLE = (
     "conv1x1", "conv1x1-plu", "woodbury", "me-woodbury", "emerging", "periodic", "exponential", "finc", "circulant",
     "butterfly",
 )  # fmt: skip
-PAIRS = ("emerging+woodbury", "emerging,woodbury", "conv1x1+woodbury", "finc+woodbury", "emerging+butterfly")
+PAIRS = ("emerging+woodbury", "emerging,woodbury", "conv1x1+woodbury", "finc+woodbury")
+RATE = 5e-3
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Setting:
         """Whether a record is of this setting."""
         flow, training = record["flow"], record["training"]
         size = flow["levels"], flow["steps"], flow["hidden_channels"], training["max_steps"]
-        return record["data"] == self.data and size == (2, self.steps, self.hidden_channels, 6000)
+        chosen = training["learning_rate"] == RATE
+        return chosen and record["data"] == self.data and size == (2, self.steps, self.hidden_channels, 6000)
 
     def command(self, mixings: Sequence[str]) -> str:
         """The line that makes its runs, or goes on with them."""
@@ -53,8 +55,7 @@ class Setting:
         return (
             f"nflows-woodbury compare --seeds {len(SEEDS)} --data {self.data}.npz \\\n  --mixing {names} \\\n"
             f"  --levels 2 --steps {self.steps} --hidden-channels {self.hidden_channels} \\\n"
-            "  --max-steps 6000 --learning-rate 1e-3 --warmup-steps 50 --clip-norm 0 \\\n"
-            f"  --flip --every 2000 --out {self.name}"
+            f"  --max-steps 6000 --learning-rate {RATE:g} --flip --every 1000 --out {self.name}"
         )
 
 
@@ -180,6 +181,18 @@ def variants(records: Path) -> str:
     ]  # fmt: skip
     header = ["variant", "validation bits/dim", "seeds", "steps", "CPU seconds", "parameters", "mark"]
     return marked(header, rows) if rows else "Not measured yet.\n"
+
+
+def rates(records: Path) -> str:
+    """What was tried to choose the rate, from ``rates.jsonl``: a row for each mixing, a column for each rate."""
+    runs = list(map(json.loads, (records / "rates.jsonl").read_text().splitlines()))
+    found = {(run["mixing"], run["training"]["learning_rate"]): run["bits_per_dim"] for run in runs}
+    columns = sorted({rate for _, rate in found})
+    rows = [
+        [mixing, *(f"{found[mixing, rate]:.3f}" if (mixing, rate) in found else "failed" for rate in columns)]
+        for mixing in sorted({mixing for mixing, _ in found})
+    ]
+    return list_table(["mixing", *(f"{rate:g}" for rate in columns)], rows, f"Measured: {where(runs[-1])}")
 
 
 def _mean_of(runs: Sequence[Record], name: str, form: str) -> str:

@@ -61,6 +61,7 @@ def write(records: Path, folder: Path) -> None:
         **mixings.write(compared_mixings, folder),
         "variants": mixings.variants(records),
         **speed.write(records, folder),
+        "rates": mixings.rates(records),
     }
     for name, text in parts.items():
         path = folder / f"{name}.rst"
