@@ -30,6 +30,7 @@ import links  # noqa: E402
 import reference  # noqa: E402
 import results  # noqa: E402
 import stories  # noqa: E402
+import training  # noqa: E402
 import typesetting  # noqa: E402
 
 project = "nflows-woodbury"
@@ -115,6 +116,7 @@ def _make_results(app: Sphinx) -> None:
     figures.draw(HERE / "_build" / "figures", renew)
     results.write(HERE / "records", HERE / "_build" / "results")
     stories.write(HERE / "records" / "stories", HERE / "_build" / "results" / "stories")
+    training.write(HERE / "records" / "training", HERE / "_build" / "results" / "training")
     executed.run(HERE / "tutorials", HERE / "_build" / "tutorials", renew)
 
 
