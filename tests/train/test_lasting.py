@@ -232,13 +232,17 @@ def test_flips_are_of_the_step_and_the_place_in_the_batch() -> None:
 def test_bf16_acts_inside_the_networks_alone(tmp_path: Path) -> None:
     seen: dict[str, set[torch.dtype]] = {"inside": set(), "outside": set()}
 
+    def note(where: str, part: torch.nn.Module, results) -> None:
+        if part.training:
+            seen[where].update(result.dtype for result in results)
+
     class Spy(pl.Callback):
         def on_train_start(self, trainer, module) -> None:
             for part in module.flow.modules():
                 if isinstance(part, ConvNet):
-                    part.second.register_forward_hook(lambda m, i, outputs: seen["inside"].add(outputs.dtype))
+                    part.second.register_forward_hook(lambda m, i, outputs: note("inside", m, [outputs]))
                 elif hasattr(part, "inverse"):
-                    part.register_forward_hook(lambda m, i, outputs: seen["outside"].update(o.dtype for o in outputs))
+                    part.register_forward_hook(lambda m, i, outputs: note("outside", m, outputs))
 
         def on_train_end(self, trainer, module) -> None:
             for part in module.flow.modules():
