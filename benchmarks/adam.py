@@ -6,12 +6,11 @@ python benchmarks/adam.py --threads 1 2 --json adam.json
 from __future__ import annotations
 
 import argparse
-import json
 from functools import partial
 from pathlib import Path
 
 import torch
-from mixing import in_turn, versions
+from mixing import in_turn, write_results
 
 from nflows_woodbury.config import FlowConfig
 from nflows_woodbury.flow import ImageFlow
@@ -68,9 +67,7 @@ def main() -> None:
     for threads in options.threads:
         torch.set_num_threads(threads)
         rows += measure(options)
-    if options.json:
-        settings = {key: value for key, value in vars(options).items() if key != "json"}
-        options.json.write_text(json.dumps({"settings": settings, **versions(), "results": rows}, indent=2) + "\n")
+    write_results(options.json, options, rows)
 
 
 if __name__ == "__main__":

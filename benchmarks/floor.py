@@ -11,14 +11,13 @@ layers, negative where a chain does at once what layers alone do one by one. All
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from mixing import in_turn, versions
+from mixing import in_turn, write_results
 from torch import Tensor, nn
 from torch.autograd import backward
 
@@ -129,9 +128,7 @@ def main() -> None:
             words = "all levels" if shape is None else "x".join(map(str, shape))
             print(f"{threads} threads  {words:12}" + "".join(f"  {name} {value:.2f}" for name, value in times.items()),
                   flush=True)  # fmt: skip
-    if options.json:
-        settings = {key: value for key, value in vars(options).items() if key != "json"}
-        options.json.write_text(json.dumps({"settings": settings, **versions(), "results": rows}, indent=2) + "\n")
+    write_results(options.json, options, rows)
 
 
 if __name__ == "__main__":

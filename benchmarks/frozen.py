@@ -9,7 +9,6 @@ mixings, too, take turns.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +17,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from mixing import versions
+from mixing import write_results
 
 from nflows_woodbury import AffineCoupling, freeze, image_flow
 from nflows_woodbury.config import MIXINGS
@@ -68,9 +67,7 @@ def main() -> None:
             for name, plain, constant in zip(flows, times[::2], times[1::2], strict=True):
                 print(f"{name:20}{way:10}{plain:10.1f}{constant:10.1f}{constant / plain:16.2f}", flush=True)
                 rows.append({"mixing": name, "way": way, "plain": plain, "frozen": constant})
-    if arguments.json:
-        settings = {key: value for key, value in vars(arguments).items() if key != "json"}
-        arguments.json.write_text(json.dumps({"settings": settings, **versions(), "results": rows}, indent=2) + "\n")
+    write_results(arguments.json, arguments, rows)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ coupling has no bound on the log-scale, and splits by an index.
 from __future__ import annotations
 
 import argparse
-import json
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -29,7 +28,7 @@ from typing import Any
 
 import normflows
 import torch
-from mixing import in_turn, peak_memory, versions
+from mixing import in_turn, peak_memory, write_results
 from nflows import distributions, flows, transforms
 from torch import Tensor, nn
 
@@ -275,9 +274,7 @@ def main() -> None:
         calls["evaluation"][name] = torch.no_grad()(partial(model, images))
         calls["sampling"][name] = torch.no_grad()(partial(model.sample, options.batch_size))
     rows = [row for run in range(options.runs) for row in compare(run, models, calls, options)]
-    if options.json:
-        settings = {key: value for key, value in vars(options).items() if key != "json"}
-        options.json.write_text(json.dumps({"settings": settings, **versions(), "results": rows}, indent=2) + "\n")
+    write_results(options.json, options, rows)
 
 
 if __name__ == "__main__":

@@ -207,6 +207,13 @@ def versions() -> dict[str, str]:
     return {"torch": torch.__version__, "python": platform.python_version(), "device": device}
 
 
+def write_results(path: Path | None, options: argparse.Namespace, rows: Sequence[Any]) -> None:
+    """Rows with their settings and versions, as JSON, where a path is given."""
+    if path is not None:
+        settings = {key: value for key, value in vars(options).items() if key != "json"}
+        path.write_text(json.dumps({"settings": settings, **versions(), "results": rows}, indent=2) + "\n")
+
+
 def ranks_of(shape: Shape) -> tuple[int, int]:
     """Of channels and pixels: 16, or 8 on the smallest axes."""
     c, h, w = shape

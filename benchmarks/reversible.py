@@ -13,7 +13,6 @@ backward pass, beyond parameters, their gradients and the images.
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from mixing import in_turn, peak_memory, versions
+from mixing import in_turn, peak_memory, write_results
 
 from nflows_woodbury import ImageFlow
 from nflows_woodbury.config import COUPLINGS, MIXINGS, FlowConfig
@@ -124,7 +123,11 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (int(options.limit * 2**30),) * 2)
     if options.train:
         images = photographs(options)
-        write(options, [train(kind, steps, images, options) for steps in options.steps for kind in options.only])
+        write_results(
+            options.json,
+            options,
+            [train(kind, steps, images, options) for steps in options.steps for kind in options.only],
+        )
         return
     rows = [measure(steps, options) for steps in options.steps]
     first, last = rows[0], rows[-1]
@@ -135,13 +138,7 @@ def main() -> None:
         for row in rows:
             ratio = row["seconds"]["reversible"]["median"] / row["seconds"]["plain"]["median"]
             print(f"{row['steps']} steps: reversible takes {ratio:.2f} times the time")
-    write(options, rows)
-
-
-def write(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
-    if options.json:
-        settings = {key: value for key, value in vars(options).items() if key != "json"}
-        options.json.write_text(json.dumps({"settings": settings, **versions(), "results": rows}, indent=2) + "\n")
+    write_results(options.json, options, rows)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import json
-from math import log
 from pathlib import Path
-from statistics import linear_regression
 from typing import Any
 
 import figures
@@ -84,21 +82,15 @@ def curve(record: Record, axis: str, operation: str, layer: str) -> list[tuple[i
     return sorted((row["n"], row["median"]) for row in rows)
 
 
-def exponent(points: list[tuple[int, float]]) -> float:
-    """Of the power that fits the upper decade."""
-    upper = [(log(n), log(seconds)) for n, seconds in points if 10 * n >= points[-1][0]]
-    return linear_regression(*zip(*upper, strict=True)).slope
-
-
 def costs(record: Record) -> str:
     """The paper's costs, and the exponents that were measured."""
     header = ["mixing", "forward, the paper", "inverse, the paper"]
     ways = [(axis, operation) for axis in ("channels", "pixels") for operation in ("forward", "inverse")]
     header += [f"exponent in {axis}, {operation}" for axis, operation in ways]
-    layers = record["settings"]["layers"]
-    rows = []
+    layers, rows = record["settings"]["layers"], []
+    exponents = {(row["axis"], row["operation"], row["layer"]): row["exponent"] for row in record["exponents"]}
     for layer in dict.fromkeys([*(name for name in COSTS if name in layers), *layers]):
-        fitted = [f"{exponent(curve(record, *way, layer)):.2f}" for way in ways]
+        fitted = [f"{exponents[(*way, layer)]:.2f}" for way in ways]
         rows.append([layer, *COSTS.get(layer, ("", "")), *fitted])
     return list_table(header, rows)
 

@@ -18,8 +18,7 @@ from tables import list_table
 
 from nflows_woodbury.evaluation import history
 
-#: the long runs, and what they are of
-RUNS = {"cifar10": "CIFAR-10 at 32 x 32", "photos": "the photographs of the README"}
+RUNS = ("cifar10", "photos")
 
 
 def write(records: Path, folder: Path) -> None:

@@ -133,12 +133,12 @@ def plot(moments: Sequence[Moment]) -> Figure:
 
     figure = Figure(figsize=(7, 6), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    reports = moments[-1].reports if moments else ()
-    solving = [report for report in reports if report.condition is not None]
+    last = moments[-1] if moments else Moment(0, ())
+    solving = [report for report in last.layers if report.condition is not None]
     kinds = {_class(report): None for report in solving}
     for report in solving:
         _curve(panels[0], moments, report.name, "condition", _class(report), f"C{[*kinds].index(_class(report))}")
-    for number, way in enumerate(report for report in reports if report.changed is not None):
+    for number, way in enumerate(last.ways):
         _curve(panels[1], moments, way.name, "round_trip", way.name, f"C{number}")
     for axes, label in zip(panels, ("condition", "round trip"), strict=True):
         labels = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))  # each once

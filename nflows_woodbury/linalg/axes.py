@@ -7,7 +7,7 @@ from math import prod
 
 from torch import Tensor
 
-from nflows_woodbury.linalg.factors import Matrices
+from nflows_woodbury.linalg.factors import Matrices, size_of
 from nflows_woodbury.linalg.two_sided import two_sided
 
 __all__ = ["along_axes"]
@@ -40,10 +40,10 @@ def along_axes(inputs: Tensor, groups: Sequence[tuple[int, ...]], maps: Sequence
     if groups[-1][-1] == len(shape) - 1:
         last, of_last = from_left.pop()
         neighbour = from_left.pop()[1] if from_left and from_left[-1][0][-1] + 1 == last[0] else None
-        n = 1 if neighbour is None else _size(neighbour)
-        outputs = two_sided(outputs.reshape(-1, n, _size(of_last)), left=neighbour, right=_transposed(of_last))
+        n = 1 if neighbour is None else size_of(neighbour)
+        outputs = two_sided(outputs.reshape(-1, n, size_of(of_last)), left=neighbour, right=_transposed(of_last))
     for axes, of_axes in from_left:
-        outputs = two_sided(outputs.reshape(-1, _size(of_axes), prod(shape[axes[-1] + 1 :])), left=of_axes)
+        outputs = two_sided(outputs.reshape(-1, size_of(of_axes), prod(shape[axes[-1] + 1 :])), left=of_axes)
     return outputs.reshape(inputs.shape)
 
 
@@ -53,7 +53,7 @@ def _merged_groups(from_left: list[tuple[tuple[int, ...], Matrices]]) -> list[tu
         (first, of_first), (second, of_second) = from_left[-2:]
         if len(of_first) + len(of_second) > 2 or first[-1] + 1 != second[0]:  # of factors, or not neighbours
             break
-        if _size(of_first) * _size(of_second) > MERGED:
+        if size_of(of_first) * size_of(of_second) > MERGED:
             break
         from_left[-2:] = [((*first, *second), (_kronecker(*of_first, *of_second),))]
     return from_left
@@ -62,10 +62,6 @@ def _merged_groups(from_left: list[tuple[tuple[int, ...], Matrices]]) -> list[tu
 def _kronecker(A: Tensor, B: Tensor) -> Tensor:
     """``A (x) B``, which maps the entries of ``x``, row by row, to those of ``A x B^T``."""
     return (A[:, None, :, None] * B[None, :, None, :]).reshape(2 * [A.shape[0] * B.shape[0]])
-
-
-def _size(side: Matrices) -> int:
-    return side[0].shape[0]
 
 
 def _transposed(side: Matrices) -> Matrices:

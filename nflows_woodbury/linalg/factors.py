@@ -48,6 +48,7 @@ __all__ = [
     "Stack",
     "one_by_one",
     "prepare",
+    "size_of",
     "sum_of",
     "weighted_sum",
 ]
@@ -136,6 +137,16 @@ def prepare(factors: Sequence[Factor], *, inverse: bool = False) -> list[Prepare
             each = ((one[:-1], one[-1]) for one in zip(*parts, strict=True))
             found |= {place: Prepared(*one) for place, one in zip(places, each, strict=True)}
     return [found[place] for place in range(len(factors))]
+
+
+def size_of(matrices: Matrices) -> int:
+    """``n`` of ``(A,)``, (n, n), or of ``(U, V)``, (n, d) and (d, n): how long the vectors are that they map.
+
+    >>> import torch
+    >>> size_of((torch.eye(3),)), size_of((torch.ones(3, 1), torch.ones(1, 3)))
+    (3, 3)
+    """
+    return matrices[0].shape[0]
 
 
 def weighted_sum(terms: Sequence[tuple[int, Tensor]]) -> Tensor:

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nflows_woodbury.linalg.factors import Matrices
+from nflows_woodbury.linalg.factors import Matrices, size_of
 from nflows_woodbury.linalg.low_rank import dense
 from nflows_woodbury.linalg.modes import is_plain
 from nflows_woodbury.linalg.precision import full_precision
@@ -79,13 +79,9 @@ def two_sided(inputs: Tensor, left: Matrices | None = None, right: Matrices | No
 
 
 def _cheaper(side: Matrices | None) -> Matrices | None:
-    if side is None or len(side) == 1 or _size(side) > 2 * side[0].shape[1]:
+    if side is None or len(side) == 1 or size_of(side) > 2 * side[0].shape[1]:
         return side
     return (dense(*side),)
-
-
-def _size(side: Matrices) -> int:
-    return side[0].shape[0]
 
 
 def _product(x: Tensor, factors: Sides, out: Tensor | None = None) -> tuple[Tensor, Tensor | None, Tensor | None]:
