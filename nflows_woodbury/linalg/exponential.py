@@ -28,10 +28,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from nflows_woodbury.linalg import small
-from nflows_woodbury.linalg.triangular_conv import correlate
+from nflows_woodbury.linalg.correlation import correlate
 
 __all__ = ["bound_norm", "exp_convolve", "norm_bound", "num_terms"]
 
@@ -48,9 +47,10 @@ def exp_convolve(inputs: Tensor, kernel: Tensor, terms: int) -> Tensor:
     >>> exp_convolve(torch.ones(1, 1, 1, 2), torch.ones(1, 1, 3, 3), terms=2)
     tensor([[[[5., 5.]]]])
     """
+    margin = kernel.shape[-1] // 2
     term = outputs = inputs
     for k in range(1, terms + 1):
-        term = _convolve(term, kernel) / k
+        term = correlate(term, kernel, (margin, margin, margin, margin)) / k
         outputs = outputs + term
     return outputs
 
@@ -98,11 +98,3 @@ def bound_norm(kernel: Tensor, largest: float) -> tuple[Tensor, Tensor]:
     """
     scale = largest / norm_bound(kernel).clamp_min(largest)
     return (scale * kernel).to(kernel.dtype), norm_bound(kernel).clamp_max(largest)
-
-
-def _convolve(inputs: Tensor, kernel: Tensor) -> Tensor:
-    """``M x``; off the CPU as a matrix product, as ``conv2d`` rounds to TF32 on recent GPUs by default."""
-    margin = kernel.shape[-1] // 2
-    if inputs.device.type == "cpu":
-        return F.conv2d(inputs, kernel, padding=margin)
-    return correlate(F.pad(inputs, [margin] * 4), kernel)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nflows_woodbury.checks import check_layer_dtype
 
-__all__ = ["at_least_float32", "full_precision", "in_layer_dtype", "parameter_dtype", "sum_pixels"]
+__all__ = ["at_least_float32", "full_precision", "in_layer_dtype", "is_autocast", "parameter_dtype", "sum_pixels"]
 
 
 def full_precision(inputs: Tensor) -> AbstractContextManager[object]:
@@ -23,7 +23,7 @@ def full_precision(inputs: Tensor) -> AbstractContextManager[object]:
     """
     device = inputs.device.type
     # Entering a context costs more than asking, except in compiled code, where torch 2.4 cannot ask.
-    if not torch.compiler.is_compiling() and not _is_autocast(device):
+    if not torch.compiler.is_compiling() and not is_autocast(device):
         return nullcontext()
     return torch.autocast(device, enabled=False)
 
@@ -54,13 +54,20 @@ def in_layer_dtype(inputs: Tensor, dtype: torch.dtype | None) -> Tensor:
     torch.float32
     """
     dtype = inputs.dtype if dtype is None else dtype
-    if inputs.dtype.itemsize < 4 and _is_autocast(inputs.device.type):
+    if inputs.dtype.itemsize < 4 and is_autocast(inputs.device.type):
         inputs = inputs.to(dtype)
     check_layer_dtype(inputs, dtype)
     return inputs
 
 
-def _is_autocast(device: str) -> bool:
+def is_autocast(device: str) -> bool:
+    """Whether autocast is on for devices of that type.
+
+    >>> import torch
+    >>> with torch.autocast("cpu", torch.bfloat16):
+    ...     is_autocast("cpu"), is_autocast("meta")
+    (True, False)
+    """
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 

@@ -11,11 +11,10 @@ channels, and
 
 .. math:: \log|\det J| = h w \sum_c \log|D_{cc}|
 
-Convolution and inverse cost ``O(p q c^2 h w)`` per image. Kernels that face another way are handled by flipping the
+Convolution and inverse cost ``O(p q c^2 h w)`` per image. A kernel that faces another way is the same for a flipped
 image.
 
-Pure functions on tensors of any device; call them with autocast off. They multiply by ``bmm``, not ``conv2d``,
-which would round to TF32 on recent GPUs by default.
+Pure functions on tensors of any device; call them with autocast off.
 
 >>> import torch
 >>> kernel = triangular(torch.randn(3, 3, 2, 3), torch.eye(3), order="rows")
@@ -25,42 +24,40 @@ torch.Size([2, 3, 8, 6])
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nflows_woodbury.linalg.correlation import Padding, correlate, windows
 from nflows_woodbury.linalg.modes import is_traced, is_transformed
 from nflows_woodbury.linalg.wavefronts import grid_of, substitute, substitute_plainly
 
-__all__ = ["convolve", "correlate", "solve", "triangular"]
+__all__ = ["convolve", "solve", "triangular"]
 
 
-def correlate(inputs: Tensor, kernel: Tensor) -> Tensor:
-    """Convolution without padding, (B, c_in, H, W) -> (B, c_out, H - p + 1, W - q + 1), as one matrix product.
-
-    >>> import torch
-    >>> correlate(torch.randn(2, 3, 8, 6), torch.randn(5, 3, 2, 2)).shape
-    torch.Size([2, 5, 7, 5])
-    """
-    height, width = inputs.shape[2] - kernel.shape[2] + 1, inputs.shape[3] - kernel.shape[3] + 1
-    taps = kernel.permute(0, 2, 3, 1).flatten(1)
-    outputs = torch.bmm(taps.expand(inputs.shape[0], -1, -1), _windows(inputs, height, width))
-    return outputs.view(inputs.shape[0], kernel.shape[0], height, width)
-
-
-def convolve(inputs: Tensor, kernel: Tensor, order: str = "quadrant") -> Tensor:
+def convolve(inputs: Tensor, kernel: Tensor, order: str = "quadrant", turned: Sequence[int] = ()) -> Tensor:
     """The convolution in the first line of this module, (B, c_in, h, w) -> (B, c_out, h, w).
 
-    It takes ``kernel`` as it is: which entries are zero is the caller's affair, see :func:`triangular`.
+    It takes ``kernel`` as it is: which entries are zero is the caller's affair, see :func:`triangular`. What flips the
+    image along the axes ``turned``, 2 or 3, convolves it and flips it back is the convolution by the flipped kernel.
 
     >>> import torch
     >>> convolve(torch.ones(1, 1, 2, 3), torch.ones(1, 1, 2, 2))
     tensor([[[[1., 2., 2.],
               [2., 4., 4.]]]])
+    >>> convolve(torch.ones(1, 1, 2, 3), torch.ones(1, 1, 2, 2), turned=(3,))
+    tensor([[[[2., 2., 1.],
+              [4., 4., 2.]]]])
     """
-    return correlate(_pad(inputs, kernel, order), kernel)
+    left, right, above, below = _padding(kernel, order)
+    if 2 in turned:
+        above, below = below, above
+    if 3 in turned:
+        left, right = right, left
+    return correlate(inputs, kernel.flip(*turned) if turned else kernel, (left, right, above, below))
 
 
 def triangular(kernel: Tensor, corner: Tensor, order: str = "quadrant") -> Tensor:
@@ -122,9 +119,9 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
     kernel, inputs = ctx.saved_tensors
     groups, batch, c, height, width = inputs.shape
     adjoint = solve(gradient.flip(3, 4), kernel.transpose(1, 2), ctx.order, upper=not ctx.upper).flip(3, 4)
-    windows = _windows(_pad(inputs.flatten(0, 1), kernel, ctx.order), height, width).unflatten(0, (groups, batch))
+    met = windows(inputs.flatten(0, 1), kernel.shape[-2:], _padding(kernel, ctx.order)).unflatten(0, (groups, batch))
     columns = adjoint.reshape(groups, batch, c, height * width)  # as vmap cannot flatten here
-    taps = torch.matmul(columns, windows.mT).sum(1)
+    taps = torch.matmul(columns, met.mT).sum(1)
     return adjoint, -taps.view(groups, c, *kernel.shape[3:], c).permute(0, 1, 4, 2, 3), None, None
 
 
@@ -145,14 +142,7 @@ _operator.register_fake(lambda outputs, *_: torch.empty_like(outputs, memory_for
 _operator.register_autograd(_backward, setup_context=_save)
 
 
-def _pad(inputs: Tensor, kernel: Tensor, order: str) -> Tensor:
+def _padding(kernel: Tensor, order: str) -> Padding:
     p, q = kernel.shape[-2:]
     corner = grid_of(kernel, order).corner
-    return F.pad(inputs, (corner, q - 1 - corner, p - 1, 0))
-
-
-def _windows(inputs: Tensor, height: int, width: int) -> Tensor:
-    """What each output pixel meets, tap by tap: (B, c, H, W) -> (B, p q c, height width)."""
-    rows, columns = inputs.shape[2] - height + 1, inputs.shape[3] - width + 1
-    shifted = [inputs[:, :, a : a + height, b : b + width] for a in range(rows) for b in range(columns)]
-    return (torch.cat(shifted, 1) if len(shifted) > 1 else inputs).flatten(2)
+    return (corner, q - 1 - corner, p - 1, 0)

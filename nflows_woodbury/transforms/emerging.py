@@ -96,9 +96,9 @@ class AutoregressiveConvolution(FactoredTransform):
         return [inputs.shape[2] * inputs.shape[3]]
 
     def map_by(self, inputs: Tensor, *matrices: Matrices) -> Tensor:
-        """Turn the corner up and left, convolve, turn back."""
+        """Convolve by the kernel, turned to its corner."""
         [(kernel,)], (axes, _) = matrices, CORNERS[self.corner]
-        return _turned(triangular_conv.convolve(_turned(inputs, axes), kernel), axes)
+        return triangular_conv.convolve(inputs, kernel, turned=axes)
 
     def unmap_by(self, inputs: Tensor, *matrices: Matrices) -> Tensor:
         """Turn the corner up and left, substitute, turn back."""

@@ -81,25 +81,33 @@ class FInCConvolution(LinearTransform):
         check_channel_inputs(inputs, self.num_channels)
 
     def map_forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn each group's corner up and left, convolve, turn back."""
-        pairs = zip(self._groups(inputs), self._kernels(), strict=True)
-        return self._joined([triangular_conv.convolve(*pair) for pair in pairs]), self._logabsdet(inputs)
+        """Convolve each group by its kernel, turned to its corner."""
+        groups = zip(self._groups(inputs), self._kernels(), self._axes, strict=True)
+        outputs = [triangular_conv.convolve(group, kernel, turned=axes) for group, kernel, axes in groups]
+        return self._joined(outputs), self._logabsdet(inputs)
 
     def map_inverse(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Turn each group's corner up and left, substitute in all groups at once, turn back."""
-        outputs = triangular_conv.solve(torch.stack(self._groups(inputs)), torch.stack(self._kernels()))
-        return self._joined(outputs.unbind()), -self._logabsdet(inputs)
+        turned, kernels = self._turned(self._groups(inputs)), self._kernels()
+        outputs = triangular_conv.solve(torch.stack(turned), torch.stack(kernels))
+        return self._joined(self._turned(outputs.unbind())), -self._logabsdet(inputs)
+
+    @property
+    def _axes(self) -> list[tuple[int, ...]]:
+        """Those along which an image is flipped for each group's corner to be up and left."""
+        return [CORNERS[corner][0] for corner in self.corners]
 
     def _groups(self, images: Tensor) -> list[Tensor]:
-        """The groups' channels, corners up and left, those that the largest group has more as zeros."""
-        parts, largest = images.split(self.sizes, 1), self.sizes[0]
-        turned = [part.flip(CORNERS[corner][0]) for part, corner in zip(parts, self.corners, strict=True)]
-        return [F.pad(part, (0, 0, 0, 0, 0, largest - part.shape[1])) for part in turned]
+        """The groups' channels, those that the largest group has more as zeros."""
+        largest = self.sizes[0]
+        return [F.pad(part, (0, 0, 0, 0, 0, largest - part.shape[1])) for part in images.split(self.sizes, 1)]
+
+    def _turned(self, groups: Sequence[Tensor]) -> list[Tensor]:
+        return [group.flip(axes) for group, axes in zip(groups, self._axes, strict=True)]
 
     def _joined(self, groups: Sequence[Tensor]) -> Tensor:
         """The images of :meth:`_groups`."""
-        parts = zip(groups, self.sizes, self.corners, strict=True)
-        return torch.cat([group[:, :size].flip(CORNERS[corner][0]) for group, size, corner in parts], 1)
+        return torch.cat([group[:, :size] for group, size in zip(groups, self.sizes, strict=True)], 1)
 
     def _kernels(self) -> list[Tensor]:
         """The kernel of each group, as a pixel up and left sees it; channels that are zeros stay so."""

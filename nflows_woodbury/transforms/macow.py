@@ -17,8 +17,8 @@ from nflows_woodbury.checks import (
     check_positive_int,
     check_positive_number,
 )
+from nflows_woodbury.linalg.correlation import correlate
 from nflows_woodbury.linalg.precision import in_layer_dtype, sum_pixels
-from nflows_woodbury.linalg.triangular_conv import correlate
 from nflows_woodbury.transforms.actnorm import ActNorm
 from nflows_woodbury.transforms.chain import Chain
 from nflows_woodbury.transforms.coupling import MAX_LOG_SCALE, shift_and_log_scale
@@ -187,7 +187,7 @@ class MaCowUnit(Chain):
 
 
 def _convolve(conv: nn.Conv2d, inputs: Tensor) -> Tensor:
-    """What ``conv`` does, by matrix products: the same arithmetic for a whole image and for one row of it."""
+    """What ``conv`` does, in full precision on any device, for a whole image and for one row of it."""
     outputs = correlate(inputs, conv.weight)
     return outputs if conv.bias is None else outputs + conv.bias[:, None, None]
 
