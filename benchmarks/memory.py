@@ -81,6 +81,7 @@ def of_macow(shape: Shape, hidden: int) -> float:
 
 
 MUST: dict[str, Callable[[Shape, int], tuple[float, str]]] = {
+    "ActNorm": lambda shape, hidden: (1, "outputs, which the layer after it keeps as its inputs"),
     "woodbury": lambda shape, hidden: (
         1 + of_update(shape[0], DC) + of_update(prod(shape[1:]), DS), "inputs, thin products"),
     "me-woodbury": lambda shape, hidden: (
@@ -92,7 +93,7 @@ MUST: dict[str, Callable[[Shape, int], tuple[float, str]]] = {
     "additive": lambda shape, hidden: (of_net(shape, hidden), "inputs of convolutions"),
     "macow": lambda shape, hidden: (of_macow(shape, hidden), "as affine, of four couplings on all channels"),
 }  # fmt: skip
-LINEAR = (1.0, "inputs")  # of every other mixing, and of ActNorm
+LINEAR = (1.0, "inputs")  # of every other mixing
 
 
 def must(name: str, layer: Any, shape: Shape, hidden: int) -> tuple[float | None, str]:
@@ -117,8 +118,8 @@ def rows_of(shape: Shape, hidden: int) -> list[dict[str, Any]]:
     for name in ("woodbury", "conv1x1"):
         step = Chain([ActNorm(shape[0]), MIXINGS[name](DC, DS)(shape), AffineCoupling(shape, hidden)])
         of_batch, fixed = count(step, shape)
-        least = sum(row["must"] for row in rows if row["layer"] in ("ActNorm", name, "affine"))
-        what = "what each layer must"
+        least = sum(row["must"] for row in rows if row["layer"] in (name, "affine"))
+        what = "what the mixing and the coupling must"
         rows.append(
             {"layer": f"a step: ActNorm, {name}, affine", "kept": of_batch, "fixed": fixed, "must": least, "what": what}
         )

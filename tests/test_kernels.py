@@ -36,7 +36,7 @@ MIXINGS: dict[str, Callable[..., Any]] = {
     "emerging": EmergingConvolution,
 }
 # kernels of one step more: forward and backward, and sampling
-CEILINGS = {"woodbury": (53, 23), "me-woodbury": (56, 24), "conv1x1": (42, 20), "emerging": (86, 104)}
+CEILINGS = {"woodbury": (53, 22), "me-woodbury": (56, 23), "conv1x1": (42, 19), "emerging": (72, 103)}
 
 
 def step(shape: tuple[int, int, int], mixing: Callable[..., Any]) -> Chain:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nflows_woodbury.checks import check_channels, check_positive_int
+from nflows_woodbury.linalg.affine import along_channels, channelwise
 from nflows_woodbury.linalg.factors import DIAGONAL, Factor, Matrices
 from nflows_woodbury.linalg.grids import channel_statistics
 from nflows_woodbury.linalg.modes import is_plain
@@ -103,7 +104,7 @@ class ActNorm(FactoredTransform, DataInitialized):
     def map_by(self, inputs: Tensor, *matrices: Matrices) -> Tensor:
         """``y = e^s (x + b)``: the shift first, as ``e^s x + e^s b`` cancels where the mean exceeds the deviation."""
         [(scale,)] = matrices
-        outputs = (inputs + _along_channels(self.bias, inputs)) * _along_channels(scale, inputs)
+        outputs = channelwise(inputs, self.bias, scale)
         if self.training and not self._started and outputs.requires_grad and is_plain(outputs):
             outputs.register_hook(self._warn_once)
         return outputs
@@ -111,7 +112,7 @@ class ActNorm(FactoredTransform, DataInitialized):
     def unmap_by(self, inputs: Tensor, *matrices: Matrices) -> Tensor:
         """``x = e^-s y - b``."""
         [(scale,)] = matrices
-        return inputs * _along_channels(scale, inputs) - _along_channels(self.bias, inputs)
+        return inputs * along_channels(scale, inputs) - along_channels(self.bias, inputs)
 
     def _warn_once(self, gradient: Tensor) -> None:
         """Called in the backward pass of a layer that has not been started."""
@@ -131,8 +132,3 @@ class ActNorm(FactoredTransform, DataInitialized):
             self._started = bool(state_dict.pop(prefix + "initialized", True))
             state_dict[prefix + "bias"] = state_dict.pop(prefix + "shift") * (-log_scale).exp()
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def _along_channels(values: Tensor, inputs: Tensor) -> Tensor:
-    """(c,) as (c, 1, ...), so that it broadcasts with ``inputs``."""
-    return values.view(-1, *[1] * (inputs.dim() - 2))

@@ -11,11 +11,11 @@ from nflows.transforms.base import Transform
 from torch import Tensor, nn
 
 from nflows_woodbury.checks import check_channel_inputs, check_positive_number, check_shape
-from nflows_woodbury.linalg.affine import affine, bounded
+from nflows_woodbury.linalg.affine import affine, unaffine
 from nflows_woodbury.linalg.precision import in_layer_dtype, parameter_dtype, sum_pixels
 from nflows_woodbury.transforms.nets import ConvNet, Net, channel_halves
 
-__all__ = ["AdditiveCoupling", "AffineCoupling", "Coupling", "shift_and_log_scale"]
+__all__ = ["AdditiveCoupling", "AffineCoupling", "Coupling"]
 
 MAX_LOG_SCALE = 4.0
 
@@ -181,14 +181,11 @@ class AffineCoupling(Coupling):
 
     def map_values(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """``e^a (x + t)``."""
-        shift, raw = parameters.unbind(1)
-        return affine(values, shift, raw, self.max_log_scale)
+        return affine(values, parameters, self.max_log_scale)
 
     def unmap_values(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """``e^-a y - t``."""
-        shift, log_scale = shift_and_log_scale(parameters, self.max_log_scale)
-        backwards = -log_scale
-        return values * backwards.exp() - shift, backwards
+        return unaffine(values, parameters, self.max_log_scale)
 
 
 class AdditiveCoupling(Coupling):
@@ -212,18 +209,6 @@ class AdditiveCoupling(Coupling):
     def unmap_values(self, values: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """``y - t``."""
         return values - parameters.squeeze(1), torch.zeros_like(values)
-
-
-def shift_and_log_scale(parameters: Tensor, bound: float = MAX_LOG_SCALE) -> tuple[Tensor, Tensor]:
-    """The two parameters of an affine map, (B, 2, ...), as its shift and its log-scale within the bound.
-
-    >>> import torch
-    >>> shift, log_scale = shift_and_log_scale(torch.full((1, 2, 3), 100.0))
-    >>> shift, log_scale
-    (tensor([[100., 100., 100.]]), tensor([[4., 4., 4.]]))
-    """
-    shift, raw = parameters.unbind(1)
-    return shift, bounded(raw, bound)
 
 
 def _conditioner(net: Net | None, hidden_channels: int | None, num_axes: int) -> Net:

@@ -17,11 +17,12 @@ from nflows_woodbury.checks import (
     check_positive_int,
     check_positive_number,
 )
+from nflows_woodbury.linalg.affine import affine, unaffine
 from nflows_woodbury.linalg.correlation import correlate
 from nflows_woodbury.linalg.precision import in_layer_dtype, sum_pixels
 from nflows_woodbury.transforms.actnorm import ActNorm
 from nflows_woodbury.transforms.chain import Chain
-from nflows_woodbury.transforms.coupling import MAX_LOG_SCALE, shift_and_log_scale
+from nflows_woodbury.transforms.coupling import MAX_LOG_SCALE
 from nflows_woodbury.transforms.nets import add_context, check_context, context_projection
 
 __all__ = ["MaCowUnit", "MaskedConvCoupling"]
@@ -102,23 +103,22 @@ class MaskedConvCoupling(Transform):
         turn = DIRECTIONS[self.direction]
         rows = turn(self._checked(inputs, context))
         earlier = F.pad(rows[:, :, :-1], (*self._margins, self.kernel_size[0], 0))
-        shift, log_scale = self._condition(earlier, _turned(context, turn))
-        return turn((rows + shift) * log_scale.exp()), sum_pixels(log_scale)
+        outputs, logabsdet = affine(rows, self._condition(earlier, _turned(context, turn)), self.max_log_scale)
+        return turn(outputs), sum_pixels(logabsdet)
 
     def inverse(self, inputs: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Undo it row by row, the first one first."""
         turn = DIRECTIONS[self.direction]
         rows, context = turn(self._checked(inputs, context)), _turned(context, turn)
         earlier = F.pad(rows[:, :, :0], (*self._margins, self.kernel_size[0], 0))
-        solved, log_scales = [], []
+        solved, logabsdets = [], []
         for i in range(rows.shape[2]):
             here = context[:, :, i : i + 1] if context is not None and context.dim() == 4 else context
-            shift, log_scale = self._condition(earlier, here)
-            row = rows[:, :, i : i + 1] * (-log_scale).exp() - shift
+            row, logabsdet = unaffine(rows[:, :, i : i + 1], self._condition(earlier, here), self.max_log_scale)
             earlier = torch.cat([earlier[:, :, 1:], F.pad(row, self._margins)], 2)
             solved.append(row)
-            log_scales.append(log_scale)
-        return turn(torch.cat(solved, 2)), -sum_pixels(torch.cat(log_scales, 2))
+            logabsdets.append(logabsdet)
+        return turn(torch.cat(solved, 2)), sum_pixels(torch.cat(logabsdets, 2))
 
     def _checked(self, inputs: Tensor, context: Tensor | None) -> Tensor:
         check_channel_inputs(inputs, self.num_channels)
@@ -130,13 +130,12 @@ class MaskedConvCoupling(Transform):
     def _margins(self) -> tuple[int, int]:
         return (self.kernel_size[1] // 2,) * 2
 
-    def _condition(self, earlier: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Shift and log-scale of the rows below each window of ``earlier``, which has its margins."""
+    def _condition(self, earlier: Tensor, context: Tensor | None) -> Tensor:
+        """Parameters (B, 2, c, h, w) of the rows below each window of ``earlier``, which has its margins."""
         hidden = F.elu(add_context(_convolve(self.first, earlier), self.context, context))
         parameters = _convolve(self.last, hidden).to(earlier.dtype)
         batch, _, height, width = parameters.shape
-        parameters = parameters.view(batch, 2, self.num_channels, height, width)
-        return shift_and_log_scale(parameters, self.max_log_scale)
+        return parameters.view(batch, 2, self.num_channels, height, width)
 
 
 class MaCowUnit(Chain):

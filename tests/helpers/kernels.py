@@ -15,6 +15,7 @@ FREE = {
     "aten::_unsafe_view",
     "aten::_reshape_alias",
     "aten::empty_like",
+    "aten::new_empty",
     "aten::new_empty_strided",
     "aten::lift_fresh",
     "aten::promote_types",
