@@ -3,12 +3,13 @@ r"""Convolutions of invertible layers, in full precision on any device.
 .. math:: y_{ij} = \sum_{a < p,\, b < q} K_{ab}\, x_{i + a - top,\; j + b - left}, \qquad x = 0 \text{ outside}
 
 On a CPU that is ``conv2d``. Elsewhere ``conv2d`` rounds to TF32 on recent GPUs by default, so there it is one product
-with all windows of the image. For the backward pass both keep the inputs alone, not their windows, which are ``p q``
-times as large:
+with the windows of all pixels. In plain eager calls the gradients are
 
 .. math:: dx = K' * g, \qquad dK = g\, \text{windows}(x)^\top
 
-with ``g`` the gradient of ``y`` and ``K'`` the kernel turned by 180 degrees and transposed.
+with ``g`` that of ``y`` and ``K'`` the kernel turned by 180 degrees and transposed. So the inputs alone are kept for
+them, not their windows, which are ``p q`` times as large; and ``dK`` has the errors of a product, a tenth of those of
+``conv2d`` on a CPU.
 """
 
 from __future__ import annotations
@@ -45,12 +46,9 @@ def correlate(inputs: Tensor, kernel: Tensor, padding: Padding = NONE) -> Tensor
     tensor([[[[1., 2., 2.],
               [2., 4., 4.]]]])
     """
-    if inputs.device.type != "cpu":
-        return correlate_by_product(inputs, kernel, padding)
-    left, right, above, below = padding
-    if (left, above) == (right, below):
-        return F.conv2d(inputs, kernel, padding=(above, left))
-    return F.conv2d(F.pad(inputs, padding), kernel)
+    if torch.is_grad_enabled() and is_plain(inputs, kernel) and not is_autocast(inputs.device.type):
+        return _Correlation.apply(inputs, kernel, padding)  # type: ignore[no-untyped-call]
+    return _plainly(inputs, kernel, padding)
 
 
 def correlate_by_product(inputs: Tensor, kernel: Tensor, padding: Padding = NONE) -> Tensor:
@@ -60,9 +58,10 @@ def correlate_by_product(inputs: Tensor, kernel: Tensor, padding: Padding = NONE
     >>> correlate_by_product(torch.randn(2, 3, 8, 6), torch.randn(5, 3, 2, 2)).shape
     torch.Size([2, 5, 7, 5])
     """
-    if torch.is_grad_enabled() and is_plain(inputs, kernel) and not is_autocast(inputs.device.type):
-        return _Correlation.apply(inputs, kernel, padding)  # type: ignore[no-untyped-call]
-    return _product(inputs, kernel, padding)
+    (c_out, _, p, q), (left, right, above, below) = kernel.shape, padding
+    height, width = inputs.shape[2] + above + below - p + 1, inputs.shape[3] + left + right - q + 1
+    taps = kernel.permute(0, 2, 3, 1).flatten(1).expand(inputs.shape[0], -1, -1)
+    return taps.bmm(windows(inputs, (p, q), padding)).view(inputs.shape[0], c_out, height, width)
 
 
 def windows(inputs: Tensor, size: tuple[int, int], padding: Padding = NONE) -> Tensor:
@@ -79,22 +78,21 @@ def windows(inputs: Tensor, size: tuple[int, int], padding: Padding = NONE) -> T
     return torch.cat(shifted, 1).reshape(inputs.shape[0], p * q * inputs.shape[1], height * width)
 
 
-def _product(inputs: Tensor, kernel: Tensor, padding: Padding) -> Tensor:
-    (p, q), (left, right, above, below) = kernel.shape[2:], padding
-    height, width = inputs.shape[2] + above + below - p + 1, inputs.shape[3] + left + right - q + 1
-    taps = kernel.permute(0, 2, 3, 1).flatten(1)
-    outputs = taps.expand(inputs.shape[0], -1, -1).bmm(windows(inputs, (p, q), padding))
-    return outputs.view(inputs.shape[0], kernel.shape[0], height, width)
+def _plainly(inputs: Tensor, kernel: Tensor, padding: Padding) -> Tensor:
+    if inputs.device.type != "cpu":
+        return correlate_by_product(inputs, kernel, padding)
+    left, right, above, below = padding
+    if (left, above) == (right, below):
+        return F.conv2d(inputs, kernel, padding=(above, left))
+    return F.conv2d(F.pad(inputs, padding), kernel)
 
 
 class _Correlation(torch.autograd.Function):
-    """The product in plain eager calls. It keeps the inputs alone, and makes their windows again for the gradients."""
-
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, kernel: Tensor, padding: Padding) -> Tensor:
         ctx.save_for_backward(inputs, kernel)
         ctx.padding = padding
-        return _product(inputs, kernel, padding)
+        return _plainly(inputs, kernel, padding)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
@@ -103,6 +101,6 @@ class _Correlation(torch.autograd.Function):
         around = (q - 1 - left, q - 1 - right, p - 1 - above, p - 1 - below)
         columns = gradient.reshape(*gradient.shape[:2], gradient.shape[2] * gradient.shape[3])
         with full_precision(gradient):
-            of_inputs = correlate_by_product(gradient, kernel.flip(2, 3).transpose(0, 1), around)
+            of_inputs = correlate(gradient, kernel.flip(2, 3).transpose(0, 1), around)
             of_taps = columns.bmm(windows(inputs, (p, q), ctx.padding).mT).sum(0)
         return of_inputs, of_taps.view(c_out, p, q, c_in).permute(0, 3, 1, 2), None

@@ -163,7 +163,7 @@ ROWS = [
         ("left is above", "padding=(above, left)", "padding=(left, above)"),
         ("a Function in every mode", " and is_plain(inputs, kernel) and", " and"),
         ("a Function under autocast", " and not is_autocast(inputs.device.type)", ""),
-        ("windows are kept", "torch.is_grad_enabled() and is_plain", "False and is_plain"),
+        ("torch's own gradients, with fewer digits", "torch.is_grad_enabled() and is_plain", "False and is_plain"),
         ("a backward pass that rounds", "with full_precision(gradient):", "if True:"),
         ("kernel unturned in the gradient", "kernel.flip(2, 3).transpose(0, 1)", "kernel.transpose(0, 1)"),
         ("padding of the gradient from the other side",
