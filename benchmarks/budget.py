@@ -1,9 +1,9 @@
-"""Train presets for so many minutes in all, step for step, and draw their validation bits/dim over steps and seconds.
+"""Train a preset with several mixings for so many minutes in all, and draw validation bits/dim over steps and seconds.
 
     python benchmarks/budget.py --minutes 30 --data path/to/cifar-10-python.tar.gz --out budget
 
-A probe gives the seconds of a step of each preset; what fits into the minutes is how many steps all of them take. Each
-trains in OUT/PRESET; where that holds a run, it goes on from there. OUT gets records.json (for the docs' results page),
+A probe gives the seconds of a step of each mixing; what fits into the minutes is how many steps all of them take. Each
+trains in OUT/MIXING; where that holds a run, it goes on from there. OUT gets records.json (for the docs' results page),
 curves.json and curves.png; each run's folder holds its samples and a checkpoint that ``nflows-woodbury train --resume``
 takes. Without a GPU all of it runs on the CPU; for a trial: --set hidden_channels=8 steps=1 batch_size=8.
 """
@@ -16,7 +16,7 @@ import logging
 import sys
 import warnings
 from ast import literal_eval
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -82,23 +82,21 @@ def fit(flow: FlowConfig, config: TrainingConfig, folder: Path) -> Watch:
     return watch
 
 
-def settings(name: str, options: argparse.Namespace) -> tuple[FlowConfig, TrainingConfig]:
-    """The preset's, with what makes an hour of one GPU count, and the changes of the command line."""
+def settings(mixing: str, options: argparse.Namespace) -> tuple[FlowConfig, TrainingConfig]:
+    """The preset's with a mixing, with what makes an hour of one GPU count, and the changes of the command line."""
     changes = {"compile": DEVICE == "cuda", "precision": "bf16", "ema_decay": 0.999, "data": options.data}
     changes |= {key: literal_eval(value) for key, value in (pair.split("=", 1) for pair in options.set)}
-    flow, config = settings_of(name)
-    parts = [replace(part, **{k: v for k, v in changes.items() if k in asdict(part)}) for part in (flow, config)]
-    return parts[0], parts[1]
+    return settings_of(options.preset, mixing=mixing, **changes)
 
 
 def steps_that_fit(options: argparse.Namespace) -> tuple[int, dict[str, float]]:
-    """As many steps as all presets can take in the given minutes, by a probe of each."""
+    """As many steps as all mixings can take in the given minutes, by a probe of each."""
     seconds = {}
-    for name in options.presets:
-        flow, config = settings(name, options)
+    for mixing in options.mixing:
+        flow, config = settings(mixing, options)
         with TemporaryDirectory() as scratch:
             probe = replace(config, max_steps=PROBE_STEPS, every=10 * PROBE_STEPS)
-            seconds[name] = fit(flow, probe, Path(scratch) / f"probe of {name}").seconds
+            seconds[mixing] = fit(flow, probe, Path(scratch) / f"probe of {mixing}").seconds
     fits = int(0.85 * 60 * options.minutes / sum(seconds.values()))  # the rest: compiling, validation, pictures
     return max(options.points, fits - fits % options.points), seconds
 
@@ -115,11 +113,12 @@ def plot(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, required=True, help="for the training of all presets together")
+    parser.add_argument("--minutes", type=float, required=True, help="for the training of all mixings together")
     parser.add_argument("--data", required=True, help="CIFAR-10, as in nflows-woodbury train")
     parser.add_argument("--points", type=int, default=20, help="of each curve (default: 20)")
-    parser.add_argument("--presets", nargs="+", default=["cifar10-woodbury", "cifar10-conv1x1"])
-    parser.add_argument("--set", nargs="*", default=[], metavar="SETTING=VALUE", help="change settings of all presets")
+    parser.add_argument("--preset", default="cifar10-woodbury", help="(default: cifar10-woodbury)")
+    parser.add_argument("--mixing", nargs="+", default=["woodbury", "emerging", "conv1x1", "emerging+woodbury"])
+    parser.add_argument("--set", nargs="*", default=[], metavar="SETTING=VALUE", help="change settings of all runs")
     parser.add_argument("--out", type=Path, default=Path("budget"))
     options = parser.parse_args()
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -128,17 +127,17 @@ def main() -> None:
     print(f"seconds of a step: {seconds}; {steps} steps of each", flush=True)
     path = options.out / "curves.json"
     curves = json.loads(path.read_text()) if path.exists() else {}
-    for name in options.presets:
-        flow, config = settings(name, options)
-        last = options.out / name / "checkpoints" / "last.ckpt"
+    for mixing in options.mixing:
+        flow, config = settings(mixing, options)
+        last = options.out / mixing / "checkpoints" / "last.ckpt"
         done = read_checkpoint(last)["global_step"] if last.exists() else 0
         config = replace(config, max_steps=done + steps, every=steps // options.points)
-        curves[name] = curves.get(name, []) + fit(flow, config, options.out / name).curve
+        curves[mixing] = curves.get(mixing, []) + fit(flow, config, options.out / mixing).curve
         write_json(path, curves)
     plot(curves, options.out / "curves.png")
-    records = evaluate([str(options.out / name) for name in options.presets], json=str(options.out / "records.json"))
-    for name, record in zip(options.presets, records, strict=True):
-        print(f"{name}: test bits/dim {record['bits_per_dim']:.3f} after {record['steps']} steps, "
+    records = evaluate([str(options.out / mixing) for mixing in options.mixing], json=str(options.out / "records.json"))
+    for mixing, record in zip(options.mixing, records, strict=True):
+        print(f"{mixing}: test bits/dim {record['bits_per_dim']:.3f} after {record['steps']} steps, "
               f"{record['training_seconds']:.0f} s")  # fmt: skip
 
 

@@ -178,9 +178,14 @@ def with_changes(name: str, changes: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def settings_of(name: str) -> tuple[FlowConfig, TrainingConfig]:
-    """The model and the run of a preset."""
-    values = {key: setting.value for key, setting in preset(name).items()}
+def settings_of(name: str, **changes: Any) -> tuple[FlowConfig, TrainingConfig]:
+    """The model and the run of a preset, with some settings changed.
+
+    >>> flow, training = settings_of("cifar10-woodbury", mixing="emerging", max_steps=10)
+    >>> flow.mixing, training.max_steps
+    ('emerging', 10)
+    """
+    values = with_changes(name, changes)
     size = values["size"]
     flow = {key: value for key, value in values.items() if key in FlowConfig.__dataclass_fields__}
     training = {key: value for key, value in values.items() if key in TrainingConfig.__dataclass_fields__}
