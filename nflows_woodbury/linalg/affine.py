@@ -53,10 +53,7 @@ def unaffine(values: Tensor, parameters: Tensor, bound: float) -> tuple[Tensor, 
     (tensor([[2.7183, 0.0000]]), tensor([[1., -0.]]))
     """
     shift, raw = parameters.unbind(1)
-    if torch.is_grad_enabled() or not is_plain(values, parameters):
-        backwards = -bound * (raw / bound).tanh()
-        return values * backwards.exp() - shift, backwards
-    backwards = (raw / bound).tanh_().mul_(-bound)
+    backwards = (raw / bound).tanh_() * -bound
     return (values * backwards.exp()).sub_(shift), backwards
 
 
