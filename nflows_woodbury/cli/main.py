@@ -26,6 +26,7 @@ from nflows_woodbury.cli import (
 )
 from nflows_woodbury.cli.flags import Command
 from nflows_woodbury.files import explain
+from nflows_woodbury.train.environment import keep_freed_memory
 from nflows_woodbury.train.signals import Interrupted, handled, interrupt
 
 __all__ = ["COMMANDS", "main"]
@@ -76,6 +77,7 @@ def _close_output() -> None:
 
 def _run(given: dict[str, Any]) -> int:
     run, debug = given.pop("run"), given.pop("debug", False)
+    keep_freed_memory()
     try:
         with handled(interrupt):
             run(**given)

@@ -1,9 +1,12 @@
-"""What surrounds a run: ranks in the shell's variables, other machines, a compiler, a full disk, and its progress."""
+"""What surrounds a run: ranks in the shell's variables, other machines, a compiler, disk, memory, and its progress."""
 
 from __future__ import annotations
 
 import io
+import os
+import platform
 import signal
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +19,7 @@ from running import CONFIG, FLOW, LIGHTNING, TINY, run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nflows_woodbury.checkpoint import read_checkpoint
+from nflows_woodbury.cli import main as main_module
 from nflows_woodbury.data.photos import PhotoSource
 from nflows_woodbury.data.sources import ArraySource
 from nflows_woodbury.evaluation.pictures import pair_grid
@@ -183,3 +187,55 @@ def test_progress_goes_to_one_stream_and_results_to_the_other(tmp_path: Path, ca
     assert "\n3 steps in " in printed.out and "\r" not in printed.out and "3/3" in printed.err
     with Image.open(tmp_path / "run" / "reconstructions.png") as image:
         assert image.width > 0
+
+
+STEPS = """
+import resource, sys
+import torch
+from nflows_woodbury.train.environment import keep_freed_memory
+print(keep_freed_memory() if sys.argv[1] == "keep" else None)
+for step in range(6):
+    if step == 3:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.zeros(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def page_faults(word: str, **variables: str) -> tuple[str, int]:
+    """Of three steps that make a tensor of 64 MiB: what the function says, and how many pages are new."""
+    allocator = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+    environment = {name: value for name, value in os.environ.items() if name not in allocator} | variables
+    words = [sys.executable, "-W", "ignore", "-c", STEPS, word]
+    said, faults = subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    return said, int(faults)
+
+
+def test_freed_memory_is_kept_for_the_next_step() -> None:
+    _, given_back = page_faults("give back")
+    said, faults = page_faults("keep")
+    assert said == str(platform.libc_ver()[0] == "glibc")
+    assert said == "False" or faults < given_back / 10
+
+
+def test_settings_of_the_allocator_stand() -> None:
+    assert page_faults("keep", MALLOC_TRIM_THRESHOLD_="131072")[0] == "False"
+
+
+def test_every_command_keeps_freed_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(main_module, "keep_freed_memory", lambda: asked.append(True))
+    assert run("presets") == 0 and asked == [True]
+
+
+@pytest.mark.parametrize("error", [AttributeError, OSError, TypeError])
+def test_without_glibc_nothing_changes(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    from nflows_woodbury.train import environment
+
+    def fail(name: None) -> None:
+        raise error
+
+    for name in environment._ALLOCATOR:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(environment.ctypes, "CDLL", fail)
+    assert environment.keep_freed_memory() is False

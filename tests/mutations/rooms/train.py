@@ -4,6 +4,14 @@ from table import AVERAGE, PARTS, PROCESSES, rows
 
 # fmt: off
 ROWS = [
+    *rows("train/environment.py", "train/test_surroundings.py -k 'memory or allocator or glibc'",
+        ("freed memory is given back", "kept = mallopt(_MMAP_THRESHOLD, 2**30) or mallopt", "kept = True or mallopt"),
+        ("the user's settings are overruled", "if any(name in os.environ for name in _ALLOCATOR):", "if False:"),
+        ("fails on Windows", "except (AttributeError, OSError, TypeError)", "except (AttributeError, OSError)"),
+    ),
+    *rows("cli/main.py", "train/test_surroundings.py -k memory",
+        ("no command keeps memory", "    keep_freed_memory()\n", ""),
+    ),
     *rows("train/comparison.py", "cli/test_compare.py -k 'goes_on or added'",
         ("runs that are done are done again", "if not (comparison.folder(pair) / RECORD).is_file():", "if True:"),
         ("test images are looked at again", 'if (folder / "result.json").is_file():', "if False:"),
