@@ -20,7 +20,7 @@ import torch
 from mixing import write_results
 
 from nflows_woodbury.config import FlowConfig
-from nflows_woodbury.train.environment import keep_freed_memory
+from nflows_woodbury.train.allocator import keep_freed_memory
 
 FLOWS = {
     "16x16, 2 levels x 2 steps, 32 hidden channels": FlowConfig((3, 16, 16), levels=2, steps=2, hidden_channels=32),

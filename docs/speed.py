@@ -1,6 +1,6 @@
 """What was counted and timed of layers, from docs/records/speed: memory, latency, flow steps, and growth with size.
 
-``benchmarks/memory.py``, ``frozen.py``, ``floor.py`` and ``mixing.py sweep`` wrote the records.
+``benchmarks/memory.py``, ``frozen.py``, ``floor.py``, ``allocator.py`` and ``mixing.py sweep`` wrote the records.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def write(records: Path, folder: Path) -> dict[str, str]:
         "latency": latency(found["frozen"]),
         "costs": costs(found["sweep"]),
         "floor": floor(found["floor"]),
+        "allocator": allocator(found["allocator"]),
     }
 
 
@@ -73,6 +74,18 @@ def floor(record: Record) -> str:
         cells = [f"{row[name]:.2f}" for name in ("step / network", *parts)]
         rows.append([str(row["threads"]), level, *cells])
     return list_table(["threads", "level", "step / network", *(f"{part}, ms" for part in parts)], rows)
+
+
+def allocator(record: Record) -> str:
+    """A row for each flow and number of threads: the quotient of times, and page faults."""
+    rows = []
+    for row in record["results"]:
+        quotient = row["kept / given back"]
+        spread = f"{quotient['median']:.2f} ({quotient['low']:.2f} to {quotient['high']:.2f})"
+        faults = [f"{row[kind]['page faults']:,.0f}" for kind in ("given back", "kept")]
+        rows.append([row["flow"], str(row["threads"]), spread, *faults])
+    header = ["flow", "threads", "time kept / given back (quartiles)", "page faults a step, given back", "kept"]
+    return list_table(header, rows)
 
 
 def curve(record: Record, axis: str, operation: str, layer: str) -> list[tuple[int, float]]:

@@ -26,7 +26,7 @@ from nflows_woodbury.cli import (
 )
 from nflows_woodbury.cli.flags import Command
 from nflows_woodbury.files import explain
-from nflows_woodbury.train.environment import keep_freed_memory
+from nflows_woodbury.train.allocator import keep_freed_memory
 from nflows_woodbury.train.signals import Interrupted, handled, interrupt
 
 __all__ = ["COMMANDS", "main"]

@@ -46,7 +46,7 @@ def affine(values: Tensor, parameters: Tensor, bound: float) -> tuple[Tensor, Te
 
 
 def unaffine(values: Tensor, parameters: Tensor, bound: float) -> tuple[Tensor, Tensor]:
-    """The inverse of :func:`affine`, ``e^-a y - t``, and ``-a``.
+    """The inverse map, ``e^-a y - t``, and ``-a``, of the same arguments.
 
     >>> import torch
     >>> unaffine(torch.ones(1, 2), torch.tensor([[[0.0, 1.0], [-1e3, 0.0]]]), 1.0)

@@ -1,8 +1,7 @@
-"""What a run needs around it: a folder of its own, a compiler, the other machines, memory that stays, and quiet."""
+"""What a run needs around it: a folder of its own, a compiler, the other machines, and quiet."""
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import shutil
@@ -15,35 +14,10 @@ from pathlib import Path
 from nflows_woodbury.optional import import_extra
 from nflows_woodbury.train.config import Running
 
-__all__ = ["alone_in", "check_compiler", "check_extras", "check_launcher", "keep_freed_memory", "quieten", "tell"]
+__all__ = ["alone_in", "check_compiler", "check_extras", "check_launcher", "quieten", "tell"]
 
 #: variables by which Lightning knows who starts the processes of a run
 _LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MASTER_ADDR")
-
-
-#: variables by which a user tells the C library what to do with freed memory
-_ALLOCATOR = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, in glibc's malloc.h
-
-
-def keep_freed_memory() -> bool:
-    """Have the process keep up to 1 GiB of the memory that it frees for what it needs next; whether it does.
-
-    glibc gives large blocks back to the system, and the same tensors of the next step cost a page fault for every few
-    KiB, thousands a step. Only glibc has this switch; elsewhere, and where the environment has settings for it, nothing
-    changes. It lasts as long as the process. The command line calls it; a script of your own may.
-
-    >>> keep_freed_memory() in (True, False)
-    True
-    """
-    if any(name in os.environ for name in _ALLOCATOR):
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # another C library, or Windows
-        return False
-    kept = mallopt(_MMAP_THRESHOLD, 2**30) or mallopt(_MMAP_THRESHOLD, 2**25)  # the most that older ones take
-    return bool(kept and mallopt(_TRIM_THRESHOLD, 2**30))
 
 
 @contextmanager

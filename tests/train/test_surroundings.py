@@ -192,7 +192,7 @@ def test_progress_goes_to_one_stream_and_results_to_the_other(tmp_path: Path, ca
 STEPS = """
 import resource, sys
 import torch
-from nflows_woodbury.train.environment import keep_freed_memory
+from nflows_woodbury.train.allocator import keep_freed_memory
 print(keep_freed_memory() if sys.argv[1] == "keep" else None)
 for step in range(6):
     if step == 3:
@@ -230,12 +230,12 @@ def test_every_command_keeps_freed_memory(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("error", [AttributeError, OSError, TypeError])
 def test_without_glibc_nothing_changes(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
-    from nflows_woodbury.train import environment
+    from nflows_woodbury.train import allocator
 
     def fail(name: None) -> None:
         raise error
 
-    for name in environment._ALLOCATOR:
+    for name in allocator._SETTINGS:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(environment.ctypes, "CDLL", fail)
-    assert environment.keep_freed_memory() is False
+    monkeypatch.setattr(allocator.ctypes, "CDLL", fail)
+    assert allocator.keep_freed_memory() is False
