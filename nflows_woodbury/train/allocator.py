@@ -16,8 +16,9 @@ def keep_freed_memory() -> bool:
     """Have the process keep up to 1 GiB of the memory that it frees for what it needs next; whether it does.
 
     glibc gives large blocks back to the system, and the same tensors of the next step cost a page fault for every few
-    KiB, thousands a step. Only glibc has this switch; elsewhere, and where the environment has settings for it, nothing
-    changes. It lasts as long as the process. The command line calls it; a script of your own may.
+    KiB, thousands a step. Blocks above 32 MiB go back all the same: kept, they would break into pieces. Only glibc has
+    this switch; elsewhere, and where the environment has settings for it, nothing changes. It lasts as long as the
+    process. The command line calls it; a script of your own may.
 
     >>> keep_freed_memory() in (True, False)
     True
@@ -28,5 +29,4 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library, or Windows
         return False
-    kept = mallopt(_MMAP_THRESHOLD, 2**30) or mallopt(_MMAP_THRESHOLD, 2**25)  # the most that older ones take
-    return bool(kept and mallopt(_TRIM_THRESHOLD, 2**30))
+    return bool(mallopt(_MMAP_THRESHOLD, 2**25) and mallopt(_TRIM_THRESHOLD, 2**30))
