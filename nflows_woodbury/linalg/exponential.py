@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from nflows_woodbury.linalg import small
 from nflows_woodbury.linalg.correlation import correlate
@@ -47,10 +48,9 @@ def exp_convolve(inputs: Tensor, kernel: Tensor, terms: int) -> Tensor:
     >>> exp_convolve(torch.ones(1, 1, 1, 2), torch.ones(1, 1, 3, 3), terms=2)
     tensor([[[[5., 5.]]]])
     """
-    margin = kernel.shape[-1] // 2
     term = outputs = inputs
     for k in range(1, terms + 1):
-        term = correlate(term, kernel, (margin, margin, margin, margin)) / k
+        term = _convolve(term, kernel) / k
         outputs = outputs + term
     return outputs
 
@@ -98,3 +98,11 @@ def bound_norm(kernel: Tensor, largest: float) -> tuple[Tensor, Tensor]:
     """
     scale = largest / norm_bound(kernel).clamp_min(largest)
     return (scale * kernel).to(kernel.dtype), norm_bound(kernel).clamp_max(largest)
+
+
+def _convolve(inputs: Tensor, kernel: Tensor) -> Tensor:
+    """``M x``; on a CPU by ``conv2d`` and its own gradients, which take less time for many small terms."""
+    margin = kernel.shape[-1] // 2
+    if inputs.device.type == "cpu":
+        return F.conv2d(inputs, kernel, padding=margin)
+    return correlate(inputs, kernel, (margin, margin, margin, margin))

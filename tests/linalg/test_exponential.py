@@ -125,3 +125,9 @@ def test_a_kernel_of_zeros_has_derivatives() -> None:
     assert torch.equal(first, torch.ones_like(first))
     (second,) = torch.autograd.grad(first.sum(), kernel)
     assert second.isfinite().all()
+
+
+def test_off_the_cpu_the_convolution_is_a_matrix_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel, images = make(3, 3).to("meta"), torch.randn(2, 3, 4, 5, device="meta", dtype=torch.float64)
+    monkeypatch.setattr(torch.nn.functional, "conv2d", None)
+    assert exp_convolve(images, kernel, 3).shape == images.shape
