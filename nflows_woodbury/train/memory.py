@@ -83,7 +83,7 @@ def needed_card(config: FlowConfig, batch_size: int) -> str:
     """What card a flow needs, in words: the memory of its training step, plain and reversible.
 
     >>> print(needed_card(FlowConfig((3, 16, 16), levels=2, steps=2, hidden_channels=64), 256))
-    a training step of 256 images takes 0.04 GiB, 0.02 GiB with --reversible; what libraries work in comes on top
+    a training step of 256 images takes 0.03 GiB, 0.02 GiB with --reversible; what libraries work in comes on top
     """
     plain, reversible = (step_memory(config, batch_size, reversible=kind) / 2**30 for kind in (False, True))
     return (

@@ -147,7 +147,7 @@ def test_the_comparison_has_standard_errors_and_names_what_is_missing(results, t
 def test_the_records_in_the_repository_make_a_page(results, tmp_path):
     results.write(DOCS / "records", tmp_path)
     parts = ["published", "runs", "comparison", "starts", "pictures", "mixings", "variants", "rates"]
-    parts += ["layer-memory", "latency", "costs", "floor"]
+    parts += ["layer-memory", "latency", "costs", "floor", "allocator"]
     parts += [f"which-{cost}" for cost in ("training", "sampling", "parameters", "exactness")]
     assert {path.name for path in tmp_path.glob("*.rst")} == {f"{part}.rst" for part in parts}
     assert (tmp_path / "comparison.svg").is_file() and (tmp_path / "sweep.svg").is_file()
