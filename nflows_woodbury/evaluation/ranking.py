@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
+from itertools import product
 from math import nan
 from pathlib import Path
 from statistics import mean, stdev
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Ranked", "costs", "draw", "plot", "ranking", "table", "write_csv"]
 
 _BATCH, _ROUNDS = 32, 20  # samples at a time, and how often
+_PLACES = tuple(product((5, -5), (4, -4, 14, -14)))  # of a name beside its point, in points
 
 
 @dataclass(frozen=True)
@@ -189,20 +191,40 @@ def plot(rows: Sequence[Ranked]) -> Figure:
     'test bits/dim'
     """
     from matplotlib.figure import Figure  # which nflows requires
+    from matplotlib.transforms import Bbox
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
+    points = []
     for row in rows:
         errors = [error if error == error else 0 for error in (row.cpu_standard_error, row.standard_error)]
         point = row.cpu_seconds, row.bits_per_dim
         (line, *_) = axes.errorbar(*point, xerr=errors[0], yerr=errors[1], fmt="o", markersize=4, capsize=3)
-        axes.annotate(
-            row.mixing, point, xytext=(5, 4), textcoords="offset points", fontsize=8, color=line.get_color()
-        )  # fmt: skip
+        points.append((row.mixing, point, line.get_color()))
     axes.set(xlabel="CPU seconds of training", ylabel="test bits/dim")
     axes.margins(0.1)
     axes.grid(alpha=0.3)
+    figure.draw_without_rendering()  # only then it is known where points and labels lie
+    places = axes.transData.transform([point for _, point, _ in points])
+    taken = [Bbox.from_extents(x - 4, y - 4, x + 4, y + 4) for x, y in places]
+    for name, point, colour in points:
+        taken.append(_label(axes, name, point, colour, taken))
     return figure
+
+
+def _label(axes: Any, name: str, point: tuple[float, float], colour: str, taken: Sequence[Any]) -> Any:
+    """Write a name beside its point, in the first place where it covers nothing, or the last; the box it takes."""
+    for x, y in _PLACES:
+        text = axes.annotate(
+            name, point, xytext=(x, y), textcoords="offset points", fontsize=8, color=colour,
+            ha="left" if x > 0 else "right", va="bottom" if y > 0 else "top",
+        )  # fmt: skip
+        box = text.get_window_extent()
+        inside = axes.bbox.fully_containsx(box.x0) and axes.bbox.fully_containsx(box.x1)
+        if (inside and not box.count_overlaps(taken)) or (x, y) == _PLACES[-1]:
+            break
+        text.remove()
+    return box
 
 
 def draw(path: str | Path, rows: Sequence[Ranked]) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 from running import LIGHTNING, TINY, assert_same, run, state
 
 from nflows_woodbury.checkpoint import read_checkpoint
+from nflows_woodbury.evaluation.ranking import Ranked, plot
 from nflows_woodbury.train import comparison, trainer
 from nflows_woodbury.train.environment import alone_in
 
@@ -195,3 +196,21 @@ def test_a_kill_ends_all_jobs_with_a_checkpoint_each(tmp_path: Path) -> None:
         process.wait()
     wait_until(lambda: all(map(is_free, folders)))
     assert all(0 < read_checkpoint(folder)["global_step"] < 100_000 for folder in folders)
+
+
+def test_names_in_the_picture_cover_neither_each_other_nor_points() -> None:
+    near = [(4.80, 100.0), (4.801, 101.0), (4.802, 100.5), (4.9, 130.0), (4.801, 130.0)]
+    rows = [
+        Ranked(f"{k} woodbury", 1, bits, 0.0, seconds, 0.0, 1.0, 1, 1.0, 1e-6) for k, (bits, seconds) in enumerate(near)
+    ]
+    [axes] = plot(rows).axes
+    boxes = [text.get_window_extent() for text in axes.texts]
+    points = axes.transData.transform([(seconds, bits) for bits, seconds in near])
+    assert [text.get_text() for text in axes.texts] == [row.mixing for row in rows]
+    assert not any(box.count_overlaps(boxes[:k]) for k, box in enumerate(boxes))
+    assert not any(box.contains(*point) for box in boxes for point in points)
+    assert all(axes.bbox.fully_containsx(end) for box in boxes for end in (box.x0, box.x1))
+
+
+def test_without_a_row_the_picture_is_empty() -> None:
+    assert not plot([]).axes[0].texts
