@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from adam import train_step
 from mixing import write_results
 
 from nflows_woodbury.config import FlowConfig
@@ -41,9 +42,7 @@ def work(pipe: Connection, config: FlowConfig, batch_size: int, threads: int, ke
     optimizer = torch.optim.Adam(flow.parameters(), 1e-6)
     while pipe.recv():
         faults, start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, perf_counter()
-        optimizer.zero_grad()
-        flow(images).mean().backward()
-        optimizer.step()
+        train_step(flow, optimizer, images)
         seconds, used = perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
         pipe.send((seconds, used.ru_minflt - faults, used.ru_maxrss / 1024))
 
@@ -55,6 +54,7 @@ def measure(name: str, threads: int, options: argparse.Namespace) -> dict[str, A
         pipes[kind], theirs = context.Pipe()
         arguments = theirs, FLOWS[name], options.batch_size, threads, kind == "kept"
         context.Process(target=work, args=arguments, daemon=True).start()
+        theirs.close()  # so that the end of the process ends the waiting for it
     steps: dict[str, list[tuple[float, int, float]]] = {kind: [] for kind in pipes}
     for _ in range(options.rounds + 5):
         for kind, pipe in pipes.items():

@@ -1,6 +1,8 @@
 r"""Convolutions of invertible layers, in full precision on any device.
 
-.. math:: y_{ij} = \sum_{a < p,\, b < q} K_{ab}\, x_{i + a - top,\; j + b - left}, \qquad x = 0 \text{ outside}
+.. math::
+
+    y_{ij} = \sum_{a < p,\, b < q} K_{ab}\, x_{i + a - \text{above},\; j + b - \text{left}}, \quad x = 0 \text{ outside}
 
 On a CPU that is ``conv2d``. Elsewhere ``conv2d`` rounds to TF32 on recent GPUs by default, so there it is one product
 with the windows of all pixels. In plain eager calls the gradients are

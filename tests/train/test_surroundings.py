@@ -206,8 +206,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def page_faults(**variables: str) -> tuple[str, int]:
     """Of three steps that make the same tensors of 64 MiB: what the function says, and how many pages are new."""
-    allocator = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
-    environment = {name: value for name, value in os.environ.items() if name not in allocator} | variables
+    from nflows_woodbury.train.allocator import _SETTINGS
+
+    environment = {name: value for name, value in os.environ.items() if name not in _SETTINGS} | variables
     words = [sys.executable, "-W", "ignore", "-c", STEPS]
     said, faults = subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout.split()
     return said, int(faults)
