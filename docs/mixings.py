@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 from pathlib import Path
 from statistics import mean, stdev
@@ -29,7 +29,9 @@ SINGLE = (
     "butterfly",
 )  # fmt: skip
 PAIRS = ("emerging+woodbury", "emerging,woodbury", "conv1x1+woodbury", "finc+woodbury")
-RATE = 5e-3
+#: those that are compared at 32 x 32 pixels, too
+LARGER = ("conv1x1", "woodbury", "emerging", "emerging,woodbury", "emerging+woodbury")
+RATE, STEPS = 5e-3, 6000
 
 
 @dataclass(frozen=True)
@@ -41,21 +43,23 @@ class Setting:
     data: str
     steps: int
     hidden_channels: int
+    levels: int = 2
+    mixings: tuple[str, ...] = SINGLE + PAIRS
 
     def holds(self, record: Record) -> bool:
         """Whether a record is of this setting."""
         flow, training = record["flow"], record["training"]
         size = flow["levels"], flow["steps"], flow["hidden_channels"], training["max_steps"]
         chosen = training["learning_rate"] == RATE
-        return chosen and record["data"] == self.data and size == (2, self.steps, self.hidden_channels, 6000)
+        return chosen and record["data"] == self.data and size == (self.levels, self.steps, self.hidden_channels, STEPS)
 
     def command(self, mixings: Sequence[str]) -> str:
         """The line that makes its runs, or goes on with them."""
         names = fill(" ".join(mixings), 88, break_on_hyphens=False).replace("\n", " \\\n    ")
         return (
             f"nflows-woodbury compare --seeds {len(SEEDS)} --data {self.data}.npz \\\n  --mixing {names} \\\n"
-            f"  --levels 2 --steps {self.steps} --hidden-channels {self.hidden_channels} \\\n"
-            f"  --max-steps 6000 --learning-rate {RATE:g} --flip --every 1000 --out {self.name}"
+            f"  --levels {self.levels} --steps {self.steps} --hidden-channels {self.hidden_channels} \\\n"
+            f"  --max-steps {STEPS} --learning-rate {RATE:g} --flip --every 1000 --out {self.name}"
         )
 
 
@@ -64,6 +68,7 @@ SETTINGS = (
     Setting("ImageNet at 16 x 16, small", "imagenet16-small", "imagenet16", 2, 32),
     Setting("CIFAR-10 at 16 x 16, medium", "cifar16-medium", "cifar16", 4, 64),
     Setting("ImageNet at 16 x 16, medium", "imagenet16-medium", "imagenet16", 4, 64),
+    Setting("CIFAR-10 at 32 x 32, small", "cifar32-small", "cifar32", 2, 32, levels=3, mixings=LARGER),
 )
 
 #: what a reader may have to pay -> the column that says how much
@@ -87,7 +92,7 @@ def write(records: Sequence[Record], folder: Path) -> dict[str, str]:
     for setting in SETTINGS:
         of_it = [record for record in records if setting.holds(record)]
         parts.append(section(setting, of_it))
-        rows = ranking(of_it)
+        rows = ranked(of_it)
         if rows:
             with matplotlib.rc_context(figures.STYLE):
                 picture = plot(rows)
@@ -102,19 +107,28 @@ def write(records: Sequence[Record], folder: Path) -> dict[str, str]:
     }
 
 
+def ranked(records: Sequence[Record]) -> list[Ranked]:
+    """The mixings, with the time that all steps take in turn; that of the runs themselves comes from many machines."""
+    return [
+        replace(row, cpu_seconds=STEPS * row.step_milliseconds / 1000, cpu_standard_error=nan)
+        for row in ranking(records)
+    ]
+
+
 def at_a_glance(records: Sequence[Record]) -> list[Row]:
     """Rows for the table of all numbers: what is measured, and one for what is not."""
     found: list[Row] = []
     for setting in SETTINGS:
         of_it = [record for record in records if setting.holds(record)]
         images, size = setting.title.split(", ")
-        text = f"{size}: 2 levels of {setting.steps}, {setting.hidden_channels} channels, 6,000 steps"
+        shape = f"{setting.levels} levels of {setting.steps}, {setting.hidden_channels} channels"
+        text = f"{size}: {shape}, {STEPS:,} steps"
         places = "; ".join(sorted({where(record) for record in of_it}))
         rows = ranking(of_it)
         for row in rows:
             bits = with_error(row.bits_per_dim, row.standard_error, ".3f", "se ")
             found.append((images, row.mixing, NOT_PUBLISHED, bits, text, str(row.runs), places))
-        missing = [name for name in SINGLE + PAIRS if name not in {row.mixing for row in rows}]
+        missing = [name for name in setting.mixings if name not in {row.mixing for row in rows}]
         found += [(images, name, NOT_PUBLISHED, "not measured yet", text, "", "") for name in missing]
     return found
 
@@ -125,21 +139,23 @@ def section(setting: Setting, records: Sequence[Record]) -> str:
     rows = [
         [
             row.mixing, with_error(row.bits_per_dim, row.standard_error, ".3f"), f"{row.runs}",
-            with_error(row.cpu_seconds, row.cpu_standard_error, ",.0f"), f"{row.step_milliseconds:.1f}",
-            f"{row.parameters:,}", f"{row.sampling_milliseconds:.2f}", f"{row.round_trip:.0e}",
+            f"{row.step_milliseconds:.1f}", f"{row.cpu_seconds:.0f}", f"{row.parameters:,}",
+            f"{row.sampling_milliseconds:.2f}", f"{row.round_trip:.0e}",
         ]
-        for row in ranking(records)
+        for row in ranked(records)
     ]  # fmt: skip
     if not rows:
         return f"{head}\n{to_run(setting, records)}"
     places = "; ".join(sorted({where(record) for record in records}))
-    header = ["mixing", "test bits/dim", "seeds", "CPU seconds", "ms/step", "parameters", "ms/sample", "round trip"]
+    timed = sorted({record["timed_on"] for record in records if "timed_on" in record})
+    title = f"Measured: {places}" + (f"; times on: {', '.join(timed)}" if timed else "")
+    header = ["mixing", "test bits/dim", "seeds", "ms/step", "seconds", "parameters", "ms/sample", "round trip"]
     figure = (
         f".. figure:: /_build/results/mixings-{setting.name}.svg\n"
         "   :alt: Test bits per dimension of each mixing as dots with error bars, against CPU seconds of training.\n"
         "   :width: 640\n"
     )
-    return "\n".join([head, list_table(header, rows, f"Measured: {places}"), figure, to_run(setting, records)])
+    return "\n".join([head, list_table(header, rows, title), figure, to_run(setting, records)])
 
 
 def with_error(value: float, error: float, form: str, what: str = "") -> str:
@@ -150,15 +166,15 @@ def with_error(value: float, error: float, form: str, what: str = "") -> str:
 def to_run(setting: Setting, records: Sequence[Record]) -> str:
     """Which runs are not recorded, and the line that makes them."""
     done = {(record["flow"]["mixing"], record["training"]["seed"]) for record in records}
-    missing = {seed: [name for name in SINGLE + PAIRS if (name, seed) not in done] for seed in SEEDS}
+    missing = {seed: [name for name in setting.mixings if (name, seed) not in done] for seed in SEEDS}
     if not any(missing.values()):
         return ""
     texts = [
-        f"seed {seed} of {'all mixings' if len(names) == len(SINGLE + PAIRS) else ', '.join(names)}"
+        f"seed {seed} of {'all mixings' if len(names) == len(setting.mixings) else ', '.join(names)}"
         for seed, names in missing.items()
         if names
     ]
-    wanted = [name for name in SINGLE + PAIRS if any(name in names for names in missing.values())]
+    wanted = [name for name in setting.mixings if any(name in names for names in missing.values())]
     if not done:
         texts = ["all mixings, with every seed"]
     line = setting.command(wanted).replace("\n", "\n   ")

@@ -17,16 +17,19 @@ import pytest
 import pytorch_lightning as pl
 from PIL import Image
 from running import LIGHTNING, TINY, assert_same, run, state
+from scripts import run_script
 
 from nflows_woodbury.checkpoint import read_checkpoint
 from nflows_woodbury.evaluation.ranking import Ranked, plot
 from nflows_woodbury.train import comparison, trainer
+from nflows_woodbury.train.comparison import read_records
 from nflows_woodbury.train.environment import alone_in
 
 pytestmark = LIGHTNING
 
 SETTINGS = [*TINY, "--max-steps", 12, "--every", 4, "--warmup-steps", 2]
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+TURNS = Path(__file__).parents[2] / "benchmarks" / "turns.py"
 NAMES = ["conv1x1-0", "conv1x1-1", "woodbury-0", "woodbury-1"]
 
 
@@ -115,6 +118,24 @@ def test_mixings_and_seeds_are_added_and_nothing_is_done_twice(complete: Path, t
     assert {row["mixing"]: row["runs"] for row in rows(out)} == {"conv1x1": "2", "woodbury": "2", "emerging": "1"}
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert read_checkpoint(out / "emerging-1")["nflows_woodbury"]["training"]["max_steps"] == 12
+
+
+def test_times_are_measured_in_turn_for_the_folder_or_for_a_file_of_records(complete: Path, tmp_path: Path) -> None:
+    out, file = tmp_path / "timed", tmp_path / "records.jsonl"
+    shutil.copytree(complete, out)
+    kept = [{"flow": {"mixing": mixing}, "step_milliseconds": 1e6} for mixing in ("woodbury", "periodic")]
+    file.write_text("".join(json.dumps(record) + "\n" for record in kept))
+    before = read_records(out)
+    words = [str(out), "--rounds", "1"]
+    assert "woodbury" in run_script(TURNS, [*words, "--records", str(file), "--device", "a CPU"], tmp_path)
+    assert read_records(out) == before
+    woodbury, periodic = map(json.loads, file.read_text().splitlines())
+    assert 0 < woodbury["step_milliseconds"] < 1e6 and woodbury["timed_on"] == "a CPU" and periodic == kept[1]
+    run_script(TURNS, words, tmp_path)
+    after = read_records(out)
+    times = {"step_milliseconds": 0, "sampling_milliseconds": 0}
+    assert [record | times for record in after] == [record | times for record in before]
+    assert len({record["step_milliseconds"] for record in after}) == 2 < len(after) and after != before
 
 
 REFUSED = {

@@ -125,8 +125,8 @@ def test_the_comparison_has_standard_errors_and_names_what_is_missing(results, t
         [*runs, compared("emerging", 0, 9.0, max_steps=10), compared("emerging", 0, 9.0, learning_rate=1e-3)], tmp_path
     )
     small, *others = parts["mixings"].split("ImageNet at 16 x 16, small")
-    assert "- woodbury\n     - 4.600 (0.058)\n     - 3\n     - 101 (1)\n" in small
-    assert "- finc\n     - 4.250\n     - 1\n     - 200\n" in small and "9.000" not in small
+    assert "- woodbury\n     - 4.600 (0.058)\n     - 3\n     - 10.0\n     - 60\n" in small
+    assert "- finc\n     - 4.250\n     - 1\n     - 20.0\n     - 120\n" in small and "9.000" not in small
     assert "Measured: CPU, 1 threads, torch 2.13.0, commit 0123456" in small
     missing, line = small.split("Not measured yet: ")[1].split("The line that goes on")
     assert (
@@ -141,7 +141,11 @@ def test_the_comparison_has_standard_errors_and_names_what_is_missing(results, t
     assert "woodbury" not in parts["which-parameters"]  # as finc has no more and is better
     first, *_, last = mixings.at_a_glance(runs)
     assert first[:4] == ("CIFAR-10 at 16 x 16", "finc", "none of this size", "4.250") and first[5] == "1"
-    assert last[1] == "finc+woodbury" and last[3:] == ("not measured yet", last[4], "", "")
+    assert last[:2] == ("CIFAR-10 at 32 x 32", "emerging+woodbury") and last[3] == "not measured yet"
+    assert last[4:] == ("small: 3 levels of 2, 32 channels, 6,000 steps", "", "")
+    assert "--levels 3 --steps 2" in others[0] and "periodic" not in others[0].split("--levels 2")[-1]
+    timed = {**runs[0], "timed_on": "another CPU"}
+    assert "; times on: another CPU" in mixings.section(mixings.SETTINGS[0], [timed])
 
 
 def test_the_records_in_the_repository_make_a_page(results, tmp_path):
