@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from nflows_woodbury.checkpoint import open_run
-from nflows_woodbury.evaluation.ranking import costs
+from nflows_woodbury.evaluation.costs import costs
 from nflows_woodbury.files import whole_file, write_json
 
 TIMES = ("step_milliseconds", "sampling_milliseconds")

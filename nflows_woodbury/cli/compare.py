@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from nflows_woodbury.train.config import TrainingConfig
 from nflows_woodbury.train.presets import with_changes
 
 if TYPE_CHECKING:
-    from nflows_woodbury.train.comparison import Comparison
+    from nflows_woodbury.train.compared import Comparison
 
 __all__ = ["COMMAND"]
 
@@ -65,7 +66,8 @@ def run(
         check_one_of("mixing", name, MIXINGS)
     check_positive_int("jobs", jobs)
     numbers = _numbers(seeds, seed)
-    from nflows_woodbury.train.comparison import begin, read_begun, train_all
+    from nflows_woodbury.train.compared import read_begun
+    from nflows_woodbury.train.comparison import begin, train_all
     from nflows_woodbury.train.environment import check_extras, tell
 
     check_extras()
@@ -75,6 +77,9 @@ def run(
     comparison = _settings(out, given, begun)
     if table:
         _show(out)
+        every = [(name, number) for number in comparison.seeds for name in comparison.mixings]
+        if missing := comparison.missing(every):
+            tell(f"not done: {', '.join(comparison.folder(pair).name for pair in missing)}")
         return
     check_writable(out / TABLE)
     comparison = begin(comparison, mixing, numbers)
@@ -103,8 +108,11 @@ def _numbers(seeds: int | None, first: int | None) -> range:
 
 
 def _settings(out: Path, given: dict[str, Any], begun: Comparison | None) -> Comparison:
-    """Those that are given and, for the rest, those of the runs that there are; ValueError where they differ."""
-    from nflows_woodbury.train.comparison import Comparison
+    """Those that are given and, for the rest, those of the runs that there are; ValueError where they differ.
+
+    The place of the images may change.
+    """
+    from nflows_woodbury.train.compared import Comparison
 
     values = dict(given)
     if "preset" in values:
@@ -113,20 +121,17 @@ def _settings(out: Path, given: dict[str, Any], begun: Comparison | None) -> Com
     if begun is None:
         training = TrainingConfig(**fields_of(TrainingConfig, values))
         return Comparison(out, FlowConfig(**fields_of(FlowConfig, values)), training, "conditional" in values)
-    if "data" in values:
-        from nflows_woodbury.data.opening import plain_spec
-
-        values["data"] = plain_spec(values["data"])
+    data = values.pop("data", begun.training.data)  # where the images are now; begin sees that they are the same
     there = values_of(begun.flow, begun.training) | {"conditional": begun.conditional}
     if refused := refusals(values, there, "the comparison"):
         raise ValueError(f"{refused} cannot change in a comparison; leave out, or take another --out")
-    return begun
+    return replace(begun, training=replace(begun.training, data=data))
 
 
 def _write(out: Path) -> list[str]:
     """The table and the picture, as files; and the table's lines."""
     from nflows_woodbury.evaluation.ranking import draw, ranking, table, write_csv
-    from nflows_woodbury.train.comparison import read_records
+    from nflows_woodbury.train.compared import read_records
 
     rows = ranking(read_records(out))
     if rows:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nflows_woodbury.evaluation.diagnosis import LayerReport
-from nflows_woodbury.files import whole_file, write_json
+from nflows_woodbury.evaluation.pictures import save_figure
+from nflows_woodbury.files import write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -179,5 +180,4 @@ def draw(path: str | Path, moments: Sequence[Moment]) -> None:
     ...     Path(folder, "d.png").read_bytes()[1:4]
     b'PNG'
     """
-    with whole_file(path) as new:
-        plot(moments).savefig(new, format="png", dpi=150)
+    save_figure(plot(moments), path)

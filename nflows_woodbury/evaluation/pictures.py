@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,7 +17,10 @@ from nflows_woodbury.data.walking import AFTER_HEADER, DRAWN
 from nflows_woodbury.files import whole_file
 from nflows_woodbury.optional import import_extra
 
-__all__ = ["captioned", "image_grid", "pair_grid", "png_bytes", "save_png"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["captioned", "image_grid", "pair_grid", "png_bytes", "save_figure", "save_png"]
 
 
 def image_grid(images: Tensor, columns: int | None = None, gap: int = 2) -> Tensor:
@@ -114,8 +118,28 @@ def save_png(image: Tensor, path: str | Path, zoom: int = 1, *, drawn: bool = Fa
     """
     data = png_bytes(image.repeat_interleave(check_positive_int("zoom", zoom), -2).repeat_interleave(zoom, -1))
     with whole_file(path) as new:
-        new.write_bytes(data[:AFTER_HEADER] + DRAWN + data[AFTER_HEADER:] if drawn else data)
+        new.write_bytes(_as_drawn(data) if drawn else data)
     return Path(path)
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write a matplotlib figure as PNG, whole or not at all, with a note in the file that it is no data.
+
+    >>> from matplotlib.figure import Figure
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     save_figure(Figure(), f"{folder}/empty.png")
+    ...     Path(folder, "empty.png").read_bytes()[1:4]
+    b'PNG'
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    with whole_file(path) as new:
+        new.write_bytes(_as_drawn(buffer.getvalue()))
+
+
+def _as_drawn(data: bytes) -> bytes:
+    return data[:AFTER_HEADER] + DRAWN + data[AFTER_HEADER:]
 
 
 def png_bytes(image: Tensor) -> bytes:

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from itertools import product
 from math import nan
 from pathlib import Path
 from statistics import mean, stdev
-from time import process_time
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from nflows_woodbury.checkpoint import Run
-from nflows_woodbury.evaluation.diagnosis import diagnose
-from nflows_woodbury.evaluation.samples import class_numbers, sample_classes
+from nflows_woodbury.evaluation.pictures import save_figure
 from nflows_woodbury.files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Ranked", "costs", "draw", "plot", "ranking", "table", "write_csv"]
+__all__ = ["Ranked", "draw", "plot", "ranking", "table", "write_csv"]
 
-_BATCH, _ROUNDS = 32, 20  # samples at a time, and how often
 _PLACES = tuple(product((5, -5), (4, -4, 14, -14)))  # of a name beside its point, in points
 
 
@@ -41,7 +35,7 @@ class Ranked:
         cpu_standard_error: likewise.
         step_milliseconds: of CPU time for a batch forward and backward, the shortest of all runs.
         parameters: of the whole flow.
-        sampling_milliseconds: of CPU time for each image, the shortest.
+        sampling_milliseconds: of CPU time for each image, the shortest; not a number where no sample is finite.
         round_trip: the largest difference between test images and what comes back from noise, over the largest value;
             the worst run's.
 
@@ -61,50 +55,12 @@ class Ranked:
     round_trip: float
 
 
-def costs(run: Run) -> dict[str, float]:
-    """What a trained flow costs: CPU milliseconds for a training step and for a sample, and the error of a round trip.
-
-    A step is a batch of the run's size forward and backward. The fastest of twenty counts, which depends least on what
-    else the machine does.
-
-    >>> from nflows_woodbury.checkpoint import open_run
-    >>> sorted(costs(open_run(run_folder)))
-    ['round_trip', 'sampling_milliseconds', 'step_milliseconds']
-    """
-    images, labels = run.source.test.images.to(run.device), run.source.test.labels
-    context = class_numbers(run.flow, labels)
-    batch = run.saved["training"]["batch_size"]
-    rows = None if context is None else context[:batch]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        few = None if context is None else context[:100]
-        there_and_back = diagnose(run.flow, images[:100], few)[-2]
-        step = _fastest(lambda: run.flow(images[:batch], rows).mean().backward())
-        run.flow.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            sampling = _fastest(lambda: sample_classes(run.flow, _BATCH).cpu())
-    return {
-        "step_milliseconds": 1e3 * step,
-        "sampling_milliseconds": 1e3 * sampling / _BATCH,
-        "round_trip": there_and_back.round_trip,
-    }
-
-
-def _fastest(call: Callable[[], object]) -> float:
-    """CPU seconds of the fastest call, after one that does not count."""
-    seconds = []
-    for _ in range(1 + _ROUNDS):
-        start = process_time()
-        call()
-        seconds.append(process_time() - start)
-    return min(seconds[1:])
-
-
 def ranking(records: Iterable[Mapping[str, Any]]) -> list[Ranked]:
     """The runs of each mixing as one row, the lowest bits per dimension first.
 
     Args:
-        records: what :func:`~nflows_woodbury.evaluation.record.measure` returns, with :func:`costs`.
+        records: what :func:`~nflows_woodbury.evaluation.record.measure` returns, with
+            :func:`~nflows_woodbury.evaluation.costs.costs`.
 
     >>> record = {"flow": {"mixing": "woodbury"}, "parameters": 9, "training_cpu_seconds": 3.0, "round_trip": 1e-6}
     >>> record |= {"step_milliseconds": 17.5, "sampling_milliseconds": 1.0}
@@ -121,8 +77,9 @@ def ranking(records: Iterable[Mapping[str, Any]]) -> list[Ranked]:
 
 def _row(mixing: str, records: Sequence[Mapping[str, Any]]) -> Ranked:
     finite = [record["bits_per_dim"] for record in records if record["bits_per_dim"] is not None]
-    seconds = [record["training_cpu_seconds"] for record in records]
-    trips = [nan if record["round_trip"] is None else record["round_trip"] for record in records]
+    seconds = [_number(record["training_cpu_seconds"]) for record in records]
+    trips = [_number(record["round_trip"]) for record in records]
+    times = [_number(record["sampling_milliseconds"]) for record in records]
     return Ranked(
         mixing,
         len(finite),
@@ -132,9 +89,14 @@ def _row(mixing: str, records: Sequence[Mapping[str, Any]]) -> Ranked:
         _standard_error(seconds),
         min(record["step_milliseconds"] for record in records),
         records[0]["parameters"],
-        min(record["sampling_milliseconds"] for record in records),
+        min((time for time in times if time == time), default=nan),
         nan if any(trip != trip for trip in trips) else max(trips),
     )
+
+
+def _number(value: float | None) -> float:
+    """What a record holds; null stands for what is no number."""
+    return nan if value is None else value
 
 
 def _standard_error(values: Sequence[float]) -> float:
@@ -236,5 +198,4 @@ def draw(path: str | Path, rows: Sequence[Ranked]) -> None:
     ...     Path(folder, "p.png").read_bytes()[1:4]
     b'PNG'
     """
-    with whole_file(path) as new:
-        plot(rows).savefig(new, format="png", dpi=150)
+    save_figure(plot(rows), path)

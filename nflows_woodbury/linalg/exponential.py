@@ -15,16 +15,21 @@ A shift has norm 1 at most, so the convolution's norm is at most the sum of thos
     \|M\|_2 \le b = \sum_{ij} \|K_{ij}\|_2, \qquad
     \Bigl\| \sum_{k > m} \frac{M^k}{k!} \Bigr\|_2 \le \frac{b^{m + 1}}{(m + 1)!} \Bigm/ \Bigl(1 - \frac{b}{m + 2}\Bigr)
 
+The terms of a large norm may be far larger than their sum, and leave it their rounding, so the map is a product of
+``n`` exponentials of small norms, :math:`e^M = (e^{M / n})^n`.
+
 Pure functions on tensors of any device; call them with autocast off.
 
 >>> import torch
 >>> kernel = torch.zeros(1, 1, 3, 3)
 >>> kernel[..., 1, 1] = 1.0
->>> exp_convolve(torch.ones(1, 1, 1, 2), kernel, terms=num_terms(1.0, torch.float32))
+>>> exp_convolve(torch.ones(1, 1, 1, 2), kernel, *factors_and_terms(1.0, torch.float32))
 tensor([[[[2.7183, 2.7183]]]])
 """
 
 from __future__ import annotations
+
+from math import ceil
 
 import torch
 from torch import Tensor
@@ -33,26 +38,42 @@ from torch.nn import functional as F
 from nflows_woodbury.linalg import small
 from nflows_woodbury.linalg.correlation import correlate
 
-__all__ = ["bound_norm", "exp_convolve", "norm_bound", "num_terms"]
+__all__ = ["bound_norm", "exp_convolve", "factors_and_terms", "norm_bound", "num_terms"]
+
+_NORM = 3.0  # of one factor at most; rounding grows by its exponential
 
 
-def exp_convolve(inputs: Tensor, kernel: Tensor, terms: int) -> Tensor:
-    """``x + M x + M^2 x / 2 + … + M^m x / m!``, shape (B, c, h, w) as ``inputs``.
+def exp_convolve(inputs: Tensor, kernel: Tensor, factors: int, terms: int) -> Tensor:
+    """``x + N x + N^2 x / 2 + … + N^m x / m!`` with ``N = M / n``, ``n`` times; shape (B, c, h, w) as ``inputs``.
 
     Args:
         inputs: ``x``.
         kernel: (c, c, k, k) of ``M``, ``k`` odd.
-        terms: ``m``, see :func:`num_terms`.
+        factors: ``n``, see :func:`factors_and_terms`.
+        terms: ``m`` of each.
 
     >>> import torch
-    >>> exp_convolve(torch.ones(1, 1, 1, 2), torch.ones(1, 1, 3, 3), terms=2)
+    >>> exp_convolve(torch.ones(1, 1, 1, 2), torch.ones(1, 1, 3, 3), factors=1, terms=2)
     tensor([[[[5., 5.]]]])
     """
-    term = outputs = inputs
-    for k in range(1, terms + 1):
-        term = _convolve(term, kernel) / k
-        outputs = outputs + term
+    part, outputs = kernel / factors, inputs
+    for _ in range(factors):
+        term = outputs
+        for k in range(1, terms + 1):
+            term = _convolve(term, part) / k
+            outputs = outputs + term
     return outputs
+
+
+def factors_and_terms(norm: float, dtype: torch.dtype) -> tuple[int, int]:
+    """How many factors make an exponential of ``|M| <= norm``, each of a norm of 3 at most, and the terms of each.
+
+    >>> import torch
+    >>> [factors_and_terms(norm, torch.float32) for norm in (0.1, 3.0, 7.5)]
+    [(1, 6), (1, 19), (3, 18)]
+    """
+    factors = max(1, ceil(norm / _NORM))
+    return factors, num_terms(norm / factors, dtype)
 
 
 def num_terms(norm: float, dtype: torch.dtype) -> int:

@@ -8,78 +8,24 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import StringIO
-from pathlib import Path
 from threading import Thread
 from typing import Any
 
 from nflows_woodbury.checkpoint import open_images, open_run
-from nflows_woodbury.config import FlowConfig, has_ranks
 from nflows_woodbury.data.opening import open_source, plain_spec
 from nflows_woodbury.data.sources import ImageSource
-from nflows_woodbury.evaluation.ranking import costs
+from nflows_woodbury.evaluation.costs import costs
 from nflows_woodbury.files import write_json
-from nflows_woodbury.train.config import Running, TrainingConfig
+from nflows_woodbury.train.compared import CLAIMS, RECORD, SETTINGS, Comparison, Pair, read_begun, read_records
+from nflows_woodbury.train.config import Running
 from nflows_woodbury.train.environment import alone_in, tell
 from nflows_woodbury.train.run import resume, start
 from nflows_woodbury.train.saved import read_run
 from nflows_woodbury.train.signals import Interrupted, handled, interrupt
 
-__all__ = ["Comparison", "begin", "read_begun", "read_records", "train_all"]
-
-#: in the folder of a comparison, its settings; in that of a run, its record with what its use costs
-SETTINGS, RECORD = "comparison.json", "record.json"
-
-Pair = tuple[str, int]  # a mixing and a seed
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Runs of several mixings and seeds, and the settings that they share.
-
-    Args:
-        out: the folder of all of them.
-        flow: the model, but for the mixing; ranks and start are those of the mixings that have some.
-        training: the run, but for the seed.
-        conditional: whether the models are conditioned on the classes of the images.
-        mixings: their names.
-        seeds: of each mixing's runs.
-    """
-
-    out: Path
-    flow: FlowConfig
-    training: TrainingConfig
-    conditional: bool = False
-    mixings: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()
-
-    def folder(self, pair: Pair) -> Path:
-        """Where a run is."""
-        return self.out / "{}-{}".format(*pair)
-
-    def flow_of(self, mixing: str) -> FlowConfig:
-        """The model with a mixing."""
-        own: dict[str, Any] = {"channel_ranks": None, "pixel_ranks": None, "start": "default"}
-        return replace(self.flow, mixing=mixing, **({} if has_ranks(mixing) else own))
-
-    def missing(self, pairs: Sequence[Pair]) -> list[Pair]:
-        """Those of the runs that are not done."""
-        return [pair for pair in pairs if not (self.folder(pair) / RECORD).is_file()]
-
-
-def read_begun(out: Path) -> Comparison | None:
-    """The comparison in a folder, or None; ValueError for settings that this version does not know."""
-    path = out / SETTINGS
-    if not path.is_file():
-        return None
-    try:
-        values = json.loads(path.read_text())
-        flow, training = FlowConfig.from_dict(values["flow"]), TrainingConfig.from_dict(values["training"])
-        mixings, seeds = tuple(values["mixings"]), tuple(values["seeds"])
-        return Comparison(out, flow, training, values["conditional"], mixings, seeds)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} must be the settings of a comparison of this version; {error}") from error
+__all__ = ["begin", "train_all"]
 
 
 def begin(comparison: Comparison, mixings: Sequence[str], seeds: Sequence[int]) -> Comparison:
@@ -87,25 +33,37 @@ def begin(comparison: Comparison, mixings: Sequence[str], seeds: Sequence[int]) 
 
     Raises:
         FileExistsError: if the folder holds something else.
-        ValueError, TypeError, OSError: for bad settings or images, and images that changed since the first run.
+        ValueError, TypeError, OSError: for bad settings or images, images that changed since the first run, and records
+            of other runs.
     """
     out = comparison.out
-    if read_begun(out) is None and out.is_dir() and any(out.iterdir()):
+    if read_begun(out) is None and out.is_dir() and {path.name for path in out.iterdir()} - {CLAIMS}:
         raise FileExistsError(f"{out} holds something else than a comparison; --out takes another folder")
+    for number in seeds:
+        replace(comparison.training, seed=number)
     source = _images(comparison)
     if comparison.conditional and not source.num_classes:
         raise ValueError(f"conditional needs labelled images; {source.name} has no labels")
     for mixing in mixings:
         replace(comparison.flow_of(mixing), shape=source.shape).build()
-    begun = replace(
-        comparison,
-        flow=replace(comparison.flow, shape=source.shape),
-        training=replace(comparison.training, data=plain_spec(comparison.training.data)),
-        mixings=tuple(dict.fromkeys([*comparison.mixings, *mixings])),
-        seeds=tuple(sorted({*comparison.seeds, *seeds})),
-    )
-    values = {name: getattr(begun, name) for name in ("conditional", "mixings", "seeds")}
-    write_json(out / SETTINGS, {"flow": begun.flow.to_dict(), "training": begun.training.to_dict(), **values})
+    flow = replace(comparison.flow, shape=source.shape)
+    training = replace(comparison.training, data=plain_spec(comparison.training.data))
+    with alone_in(out / CLAIMS, wait=True):  # another command may begin it, or add to it, at the same time
+        there = read_begun(out) or replace(comparison, flow=flow, training=training)
+        begun = replace(
+            comparison,
+            flow=flow,
+            training=training,
+            mixings=tuple(dict.fromkeys([*there.mixings, *mixings])),
+            seeds=tuple(sorted({*there.seeds, *seeds})),
+        )
+        if (there.flow, replace(there.training, data=training.data), there.conditional) != (
+            flow, training, comparison.conditional
+        ):  # fmt: skip
+            raise ValueError(f"settings must be those of the comparison that another command began in {out}")
+        read_records(out)
+        values = {name: getattr(begun, name) for name in ("conditional", "mixings", "seeds")}
+        write_json(out / SETTINGS, {"flow": flow.to_dict(), "training": training.to_dict(), **values})
     return begun
 
 
@@ -121,7 +79,7 @@ def _images(comparison: Comparison) -> ImageSource:
         if new.is_fields:
             raise ValueError(f"data must be images, whose bits/dim are compared, got fields in {training.data}")
         return new
-    source, change = open_images(read_run(run).saved)
+    source, change = open_images({**read_run(run).saved, "training": training.to_dict()})
     if change is not None:
         raise ValueError(f"the images in {training.data} are not those of the comparison any more: {change}")
     return source
@@ -162,6 +120,7 @@ def _helpers(comparison: Comparison, pairs: Sequence[Pair], count: int) -> Itera
 
 
 def _help(comparison: Comparison, pairs: Sequence[Pair]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all, and the parent ends this one
     Thread(target=_end_with_parent, daemon=True).start()
     try:
         with handled(interrupt):
@@ -183,7 +142,7 @@ def _work(comparison: Comparison, pairs: Sequence[Pair], quiet: bool) -> Iterato
     for number, pair in enumerate(pairs, 1):
         with ExitStack() as claim:
             try:
-                claim.enter_context(alone_in(comparison.out / ".claims" / comparison.folder(pair).name))
+                claim.enter_context(alone_in(comparison.out / CLAIMS / comparison.folder(pair).name))
             except FileExistsError:  # another process is at it
                 continue
             if not (comparison.folder(pair) / RECORD).is_file():
@@ -197,7 +156,7 @@ def _is_trained(comparison: Comparison, pair: Pair, quiet: bool) -> bool:
     try:
         with redirect_stdout(StringIO()):  # its results are in its folder
             _train(comparison, pair, quiet)
-    except (ValueError, TypeError, ArithmeticError, FileExistsError) as error:
+    except (ValueError, TypeError, ArithmeticError, FileExistsError, FileNotFoundError) as error:
         tell(f"{comparison.folder(pair)}: {error}")
         return False
     return True
@@ -210,14 +169,10 @@ def _train(comparison: Comparison, pair: Pair, quiet: bool) -> None:
         pass
     elif (folder / "checkpoints" / "last.ckpt").is_file():
         saved = read_run(folder)
-        resume(saved, saved.training, running)
+        resume(saved, replace(saved.training, data=comparison.training.data), running)
     else:
+        _images(comparison)  # a ValueError if they changed
         training = replace(comparison.training, seed=seed)
         start(comparison.flow_of(mixing), training, running, conditional=comparison.conditional)
     (result,) = json.loads((folder / "result.json").read_text())
-    write_json(folder / RECORD, {**result, **costs(open_run(folder))})
-
-
-def read_records(out: Path) -> list[dict[str, Any]]:
-    """The records of all runs in a folder that are done, in the order of their names."""
-    return [json.loads(path.read_text()) for path in sorted(out.glob(f"*/{RECORD}"))]
+    write_json(folder / RECORD, {**result, **costs(open_run(folder, comparison.training.data))})

@@ -98,6 +98,8 @@ class TrainingConfig(Settings):
         object.__setattr__(self, "every", every)
         for name in ("warmup_steps", "seed", "skip_limit"):
             check_natural_int(name, getattr(self, name))
+        if self.seed >= 2**63:
+            raise ValueError(f"seed must be below 2**63, got {self.seed}")
         if self.test_images is not None:
             check_natural_int("test_images", self.test_images)
         object.__setattr__(self, "size", _size(self.size))

@@ -21,12 +21,15 @@ _LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "LSB_JOBID", "OMPI_COMM_WOR
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; FileExistsError while another process does. A killed process holds it no longer."""
+def alone_in(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold the folder's lock; FileExistsError while another process does, unless it ``wait``s for that one.
+
+    A killed process holds it no longer.
+    """
     filelock = import_extra("filelock")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with filelock.FileLock(folder / ".lock", timeout=0):
+        with filelock.FileLock(folder / ".lock", timeout=-1 if wait else 0):
             yield
     except filelock.Timeout as error:
         raise FileExistsError(f"{folder} is in use by another run; wait for it, or --out takes another") from error

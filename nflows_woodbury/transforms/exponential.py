@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,8 @@ from nflows_woodbury.linalg.modes import is_plain
 from nflows_woodbury.transforms.base import LinearTransform
 
 __all__ = ["ConvolutionExponential"]
+
+_LARGEST = 88  # of norms, whose exponential float32 holds
 
 
 class ConvolutionExponential(LinearTransform):
@@ -30,7 +31,8 @@ class ConvolutionExponential(LinearTransform):
     :mod:`nflows_woodbury.linalg.exponential`. A kernel whose bound exceeds ``max_norm`` is scaled down to it, which
     bounds the number of terms, and the condition of the map by ``e^(2 max_norm)``. The terms are those of ``b`` in
     eager calls on a CPU, 6 at the start in float32, and those of ``max_norm``, 19, where reading ``b`` would stall a
-    device or break a graph. ``m`` terms reach every pixel within ``m (k - 1) / 2`` rows and columns.
+    device or break a graph. ``m`` terms reach every pixel within ``m (k - 1) / 2`` rows and columns. A ``b`` above 3
+    makes several such maps in a row, of ``M`` over their number, whose terms add up.
 
     Forward and inverse cost ``O(m k^2 c^2 h w)`` per image, and training keeps ``m`` images in memory for each. It
     starts near the identity.
@@ -38,7 +40,7 @@ class ConvolutionExponential(LinearTransform):
     Args:
         shape: ``(c, h, w)``; only ``c`` matters, any ``h`` and ``w`` are accepted when called.
         kernel_size: ``k``, odd.
-        max_norm: the largest bound ``b``, above 0.
+        max_norm: the largest bound ``b``, above 0; at most 88, as the map could be larger than float32 otherwise.
 
     Shapes:
         inputs and outputs ``(B, c, h, w)``, ``logabsdet`` ``(B,)``; parameter ``weight`` ``(c, c, k, k)``.
@@ -63,8 +65,8 @@ class ConvolutionExponential(LinearTransform):
         self.num_channels = c = check_image_shape(shape)[0]
         self.kernel_size = k = check_odd_int("kernel_size", kernel_size)
         self.max_norm = check_natural_number("max_norm", max_norm)
-        if not self.max_norm or not isfinite(self.max_norm):
-            raise ValueError(f"max_norm must be above 0 and finite, got {max_norm}")
+        if not 0 < self.max_norm <= _LARGEST:
+            raise ValueError(f"max_norm must be above 0 and at most {_LARGEST}, got {max_norm}")
         self.weight = nn.Parameter(0.1 / (c * k * k) ** 0.5 * torch.randn(c, c, k, k))
 
     def extra_repr(self) -> str:
@@ -77,19 +79,20 @@ class ConvolutionExponential(LinearTransform):
 
     def map_forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """``e^M x``."""
-        kernel, terms = self._series(inputs)
-        return exponential.exp_convolve(inputs, kernel, terms), self._logabsdet(kernel, inputs)
+        kernel, series = self._series(inputs)
+        return exponential.exp_convolve(inputs, kernel, *series), self._logabsdet(kernel, inputs)
 
     def map_inverse(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """``e^-M x``."""
-        kernel, terms = self._series(inputs)
-        return exponential.exp_convolve(inputs, -kernel, terms), -self._logabsdet(kernel, inputs)
+        kernel, series = self._series(inputs)
+        return exponential.exp_convolve(inputs, -kernel, *series), -self._logabsdet(kernel, inputs)
 
-    def _series(self, inputs: Tensor) -> tuple[Tensor, int]:
-        """The kernel within its bound, and the number of terms."""
+    def _series(self, inputs: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """The kernel within its bound, and the numbers of factors and of terms."""
         kernel, norm = exponential.bound_norm(self.weight, self.max_norm)
         readable = inputs.device.type == "cpu" and is_plain(inputs, norm)
-        return kernel, exponential.num_terms(float(norm.detach()) if readable else self.max_norm, kernel.dtype)
+        bound = float(norm.detach()) if readable else self.max_norm
+        return kernel, exponential.factors_and_terms(bound, kernel.dtype)
 
     def _logabsdet(self, kernel: Tensor, inputs: Tensor) -> Tensor:
         centre = self.kernel_size // 2

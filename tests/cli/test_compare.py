@@ -10,6 +10,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from math import isnan
 from pathlib import Path
 from time import sleep
 
@@ -19,11 +21,15 @@ from PIL import Image
 from running import LIGHTNING, TINY, assert_same, run, state
 from scripts import run_script
 
-from nflows_woodbury.checkpoint import read_checkpoint
-from nflows_woodbury.evaluation.ranking import Ranked, plot
+from nflows_woodbury.checkpoint import open_run, read_checkpoint
+from nflows_woodbury.data.walking import find_images
+from nflows_woodbury.evaluation import costs, history
+from nflows_woodbury.evaluation.ranking import Ranked, plot, ranking, table
+from nflows_woodbury.files import to_json
 from nflows_woodbury.train import comparison, trainer
-from nflows_woodbury.train.comparison import read_records
+from nflows_woodbury.train.compared import read_begun, read_records
 from nflows_woodbury.train.environment import alone_in
+from nflows_woodbury.transforms import Reversible
 
 pytestmark = LIGHTNING
 
@@ -136,6 +142,137 @@ def test_times_are_measured_in_turn_for_the_folder_or_for_a_file_of_records(comp
     times = {"step_milliseconds": 0, "sampling_milliseconds": 0}
     assert [record | times for record in after] == [record | times for record in before]
     assert len({record["step_milliseconds"] for record in after}) == 2 < len(after) and after != before
+
+
+def test_no_picture_that_is_drawn_is_taken_for_data(complete: Path, tmp_path: Path) -> None:
+    history.draw(tmp_path / "history.png", [])
+    shutil.copytree(complete, tmp_path / "comparison")
+    assert len([*tmp_path.rglob("*.png")]) > 2 and not find_images(tmp_path).names
+
+
+NO_RECORDS = ["", "null", "[]", "{}", '{"bits_per_dim": 7.0}', '{"flow": {}, "training": {}}']
+
+
+@pytest.mark.parametrize("text", NO_RECORDS)
+def test_a_broken_record_is_named_before_anything_is_trained(text: str, complete: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "broken"
+    shutil.copytree(complete, out)
+    (out / "conv1x1-1" / "record.json").write_text(text)
+    for words in (["--table"], ["--mixing", "periodic", "--seeds", 1]):
+        assert run("compare", "--out", out, *words) == 2
+        error = capsys.readouterr().err
+        assert "conv1x1-1/record.json must be a run's record" in error and error.count("\n") == 1
+    assert not (out / "periodic-0").exists()
+    (out / "conv1x1-1" / "record.json").unlink()  # as the message says
+    assert run("compare", "--out", out) == 0 and read_records(out)[1]["bits_per_dim"] == bits_of(complete)[1]
+
+
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        (lambda record: record["training"].update(max_steps=13), "{'max_steps': 13}"),
+        (lambda record: record["training"].update(seed=4), "{'seed': 4}"),
+        (lambda record: record["flow"].update(mixing="woodbury"), "{'mixing': 'woodbury'"),
+        (lambda record: record.update(images=3), "images must be the same in all runs"),
+        (lambda record: record["training"].update(batch_size=4), "batch_size must be the same in all runs"),
+    ],
+)
+def test_runs_of_other_settings_are_not_averaged(change, expected: str, complete: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "mixed"
+    shutil.copytree(complete, out)
+    path = out / "conv1x1-1" / "record.json"
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+    assert run("compare", "--out", out, "--table") == 2
+    error = capsys.readouterr().err
+    assert expected in error and "conv1x1-1" in error
+
+
+def bits_of(out: Path) -> list[float]:
+    return [record["bits_per_dim"] for record in read_records(out)]
+
+
+def test_only_the_runs_of_the_comparison_count(complete: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "copies"
+    shutil.copytree(complete, out)
+    shutil.copytree(out / "conv1x1-0", out / "conv1x1-0 (backup)")
+    assert bits_of(out) == bits_of(complete)
+    shutil.rmtree(out / "woodbury-1")
+    assert run("compare", "--out", out, "--table") == 0 and capsys.readouterr().err == "not done: woodbury-1\n"
+
+
+def test_commands_that_begin_at_the_same_time_leave_what_each_asked_for(complete: Path, tmp_path: Path) -> None:
+    out = tmp_path / "twice"
+    shutil.copytree(complete, out)
+    before = read_begun(out)
+    late = replace(before, mixings=(), seeds=())  # as a command that found the folder empty
+    assert comparison.begin(late, ["periodic"], [5]).mixings == ("conv1x1", "woodbury", "periodic")
+    assert read_begun(out).seeds == (0, 1, 5)
+    with pytest.raises(ValueError, match="settings must be those of the comparison that another command began"):
+        comparison.begin(replace(late, training=replace(late.training, max_steps=30)), ["conv1x1"], [0])
+    for seed, expected in ((-1, "seed must be an integer from 0"), (2**63, r"seed must be below 2\*\*63")):
+        with pytest.raises(ValueError, match=expected):
+            comparison.begin(before, ["conv1x1"], [seed])
+    assert read_begun(out).seeds == (0, 1, 5)
+
+
+def test_images_that_change_or_move_between_runs(tmp_path: Path, capfd) -> None:
+    (pictures := tmp_path / "pictures").mkdir()
+    for number in range(24):
+        Image.effect_noise((8, 8), 40 + number).save(pictures / f"{number}.png")
+    words = ["--seeds", 1, *TINY, "--levels", 1, "--size", 8, "--max-steps", 1, "--out", tmp_path / "out"]
+    assert run("compare", "--mixing", "conv1x1", "--data", pictures, *words) == 0
+    begun = read_begun(tmp_path / "out")
+    shutil.copy(pictures / "0.png", pictures / "new.png")
+    assert not [*comparison.train_all(begun, [("woodbury", 0)], quiet=True)]  # they changed after it began
+    assert "1 file added" in capfd.readouterr().err and len(bits_of(tmp_path / "out")) == 1
+    (pictures / "new.png").unlink()
+    pictures.rename(tmp_path / "moved")
+    assert run("compare", "--mixing", "woodbury", "--data", tmp_path / "moved", *words) == 0
+    assert len(bits_of(tmp_path / "out")) == 2 and read_begun(tmp_path / "out").training.data.endswith("moved")
+    (tmp_path / "moved" / "1.png").unlink()
+    assert run("compare", "--mixing", "periodic", *words) == 2 and "1 file removed" in capfd.readouterr().err
+
+
+def test_a_helper_leaves_the_signals_of_the_terminal_to_the_first_process(monkeypatch) -> None:
+    monkeypatch.setattr(comparison, "_end_with_parent", lambda: None)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        comparison._help(None, [])
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_step_is_a_whole_batch_and_reversible_as_in_training(complete: Path, monkeypatch) -> None:
+    as_trained, stepped, counts = costs._as_trained, [], set()
+
+    def watch(opened):
+        stepped.append(as_trained(opened))
+        stepped[-1].register_forward_pre_hook(lambda flow, inputs: counts.add(len(inputs[0])))
+        return stepped[-1]
+
+    monkeypatch.setattr(costs, "_as_trained", watch)
+    opened = open_run(complete / "woodbury-0")
+    for reversible in (False, True):
+        opened.saved["training"] |= {"batch_size": 3 * len(opened.source.test), "reversible": reversible}
+        costs.costs(opened)
+        assert (Reversible in {type(part) for part in stepped[-1].modules()}) == reversible
+    assert_same(dict(stepped[1].state_dict()), dict(stepped[0].state_dict()))
+    assert counts >= {3 * len(opened.source.test)}
+
+
+def test_a_flow_whose_samples_are_not_finite_has_a_row(complete: Path, monkeypatch) -> None:
+    def fail(*_) -> None:
+        raise FloatingPointError("32 of 32 images are not finite")
+
+    monkeypatch.setattr(costs, "sample_classes", fail)
+    record = read_records(complete)[0] | json.loads(to_json(costs.costs(open_run(complete / "woodbury-0"))))
+    assert record["sampling_milliseconds"] is None and record["step_milliseconds"] > 0
+    (row,) = ranking([record | {"bits_per_dim": None, "training_cpu_seconds": None}])
+    assert row.runs == 0 and isnan(row.bits_per_dim) and isnan(row.sampling_milliseconds) and isnan(row.cpu_seconds)
+    assert "nan" in table([row])[1] and plot([row]).axes
 
 
 REFUSED = {

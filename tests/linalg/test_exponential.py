@@ -9,7 +9,7 @@ import torch
 from derivatives import check_all_derivatives, check_vmap
 from torch import Tensor
 
-from nflows_woodbury.linalg.exponential import bound_norm, exp_convolve, norm_bound, num_terms
+from nflows_woodbury.linalg.exponential import bound_norm, exp_convolve, factors_and_terms, norm_bound, num_terms
 
 # c, h, w, k: one channel, odd sizes, h != w, one row, one pixel, kernels larger than the image
 SETTINGS = [(3, 4, 3, 3), (1, 5, 3, 3), (2, 1, 4, 5), (4, 1, 1, 3), (2, 3, 3, 1), (2, 2, 3, 7)]
@@ -45,13 +45,25 @@ def test_series_is_the_matrix_exponential(setting: tuple[int, ...], size: float)
     c, h, w, k = setting
     kernel, images = make(c, k, size), torch.randn(2, c, h, w, dtype=torch.float64)
     matrix = dense(kernel, (c, h, w))
-    terms = num_terms(float(norm_bound(kernel)), torch.float64)
+    series = factors_and_terms(float(norm_bound(kernel)), torch.float64)
     for sign in (1, -1):
         exponential = torch.linalg.matrix_exp(sign * matrix)
-        outputs = exp_convolve(images, sign * kernel, terms)
+        outputs = exp_convolve(images, sign * kernel, *series)
         torch.testing.assert_close(outputs.flatten(1), images.flatten(1) @ exponential.mT, rtol=1e-11, atol=1e-12)
         centre = kernel[:, :, k // 2, k // 2].trace()
         torch.testing.assert_close(torch.linalg.slogdet(exponential).logabsdet, sign * h * w * centre)
+
+
+@pytest.mark.parametrize("size", [3.0, 9.0, 30.0, 88.0])
+def test_rotations_of_any_angle_are_exact_in_float32(size: float) -> None:
+    kernel = make(3, 3)
+    kernel = kernel - kernel.flip(2, 3).transpose(0, 1)  # M is antisymmetric, e^M orthogonal
+    kernel = size / norm_bound(kernel) * kernel
+    images = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    expected = images.flatten(1) @ torch.linalg.matrix_exp(dense(kernel, (3, 4, 5))).mT
+    series = factors_and_terms(size, torch.float32)
+    outputs = exp_convolve(images.float(), kernel.float(), *series)
+    assert (outputs.flatten(1) - expected).norm() < 1e-6 * size * expected.norm()
 
 
 def test_a_cut_series_has_the_terms_asked_for() -> None:
@@ -59,7 +71,7 @@ def test_a_cut_series_has_the_terms_asked_for() -> None:
     matrix, vector = dense(kernel, (2, 3, 4)), image.flatten()
     for terms in range(4):
         expected = sum(torch.linalg.matrix_power(matrix, k) @ vector / factorial(k) for k in range(terms + 1))
-        torch.testing.assert_close(exp_convolve(image, kernel, terms).flatten(), expected)
+        torch.testing.assert_close(exp_convolve(image, kernel, 1, terms).flatten(), expected)
 
 
 @each_setting
@@ -101,7 +113,7 @@ def test_a_kernel_above_the_bound_is_scaled_down_to_it(size: float) -> None:
 @pytest.mark.parametrize("size", [0.5, 3.0])
 def test_derivatives_of_every_mode_below_and_above_the_bound(c: int, k: int, size: float) -> None:
     def exponential(images: Tensor, kernel: Tensor) -> Tensor:
-        return exp_convolve(images, bound_norm(kernel, 2.0)[0], terms=8)
+        return exp_convolve(images, bound_norm(kernel, 2.0)[0], factors=2, terms=8)
 
     arguments = torch.randn(1, c, 1, 2, dtype=torch.float64), make(c, k, size)
     check_all_derivatives(exponential, arguments)
@@ -112,7 +124,7 @@ def test_derivatives_of_a_cut_series_are_those_of_the_exponential() -> None:
     kernel, images = make(2, 3, 0.8).requires_grad_(), torch.randn(2, 2, 3, 2, dtype=torch.float64)
     results = []
     for terms in (num_terms(0.8, torch.float64), 60):
-        outputs = exp_convolve(images, kernel, terms)
+        outputs = exp_convolve(images, kernel, 1, terms)
         (first,) = torch.autograd.grad(outputs.sin().sum(), kernel, create_graph=True)
         (second,) = torch.autograd.grad(first.sin().sum(), kernel)
         results.append([outputs, first, second])
@@ -130,4 +142,4 @@ def test_a_kernel_of_zeros_has_derivatives() -> None:
 def test_off_the_cpu_the_convolution_is_a_matrix_product(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel, images = make(3, 3).to("meta"), torch.randn(2, 3, 4, 5, device="meta", dtype=torch.float64)
     monkeypatch.setattr(torch.nn.functional, "conv2d", None)
-    assert exp_convolve(images, kernel, 3).shape == images.shape
+    assert exp_convolve(images, kernel, 1, 3).shape == images.shape

@@ -42,9 +42,9 @@ def terms_of(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     taken: list[int] = []
     plain = exponential.exp_convolve
 
-    def record(inputs: torch.Tensor, kernel: torch.Tensor, terms: int) -> torch.Tensor:
+    def record(inputs: torch.Tensor, kernel: torch.Tensor, factors: int, terms: int) -> torch.Tensor:
         taken.append(terms)
-        return plain(inputs, kernel, terms)
+        return plain(inputs, kernel, factors, terms)
 
     monkeypatch.setattr(exponential, "exp_convolve", record)
     return taken
@@ -83,6 +83,17 @@ def test_the_logabsdet_is_exact_for_any_kernel(shape: Shape, size: float) -> Non
     assert torch.linalg.cond(jacobian).log() <= 2 * layer.max_norm
 
 
+@pytest.mark.parametrize("size", [3.0, 20.0, 80.0])
+def test_rotations_come_back_in_float32_whatever_their_angle(size: float) -> None:
+    layer, inputs = make((2, 4, 4), 1, max_norm=88.0).float(), torch.randn(2, 2, 4, 4)
+    with torch.no_grad():
+        layer.weight[:, :, 0, 0] = size / 2 * torch.tensor([[0.0, -1.0], [1.0, 0.0]])
+    outputs, logabsdet = layer(inputs)
+    assert norm_bound(layer.weight) > size / 2 and not logabsdet.any()
+    torch.testing.assert_close(outputs.norm(), inputs.norm(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(layer.inverse(outputs)[0], inputs, rtol=0, atol=1e-4)
+
+
 def test_it_starts_near_the_identity() -> None:
     torch.manual_seed(0)
     for shape in [(3, 8, 8), (48, 8, 8)]:
@@ -95,8 +106,8 @@ def test_it_starts_near_the_identity() -> None:
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="kernel_size must be odd, so that the window has a centre; got 4"):
         ConvolutionExponential((3, 8, 8), 4)
-    for norm in (0, float("inf")):
-        with pytest.raises(ValueError, match=f"max_norm must be above 0 and finite, got {norm}"):
+    for norm in (0, 89, float("inf")):
+        with pytest.raises(ValueError, match=f"max_norm must be above 0 and at most 88, got {norm}"):
             ConvolutionExponential((3, 8, 8), max_norm=norm)
     with pytest.raises(TypeError, match="max_norm must be a number"):
         ConvolutionExponential((3, 8, 8), max_norm="3")
