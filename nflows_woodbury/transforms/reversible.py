@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from threading import RLock
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from nflows_woodbury.transforms.replay import Conditions
 
 __all__ = ["Reversible"]
 
+_TURNS = RLock()  # of threads: a backward pass puts the tensors of then into the modules, for all that look
+
 
 class Reversible(Chain):
     r"""A :class:`Chain` whose activation memory does not grow with the number of its transforms.
@@ -34,7 +37,7 @@ class Reversible(Chain):
     statistics of batch norms count one pass. Of a transform that draws random numbers, such as by dropout, the inputs
     are stored, as its inverse may draw them in another order; a :class:`Coupling` with dropout in its conditioner
     stores none. Under the transforms of ``torch.func``, with forward-mode tangents, while a CUDA graph is captured and
-    in the copies of ``nn.DataParallel`` it is a plain chain.
+    in the copies of ``nn.DataParallel`` it is a plain chain. Threads that train take turns.
 
     Rounding adds up on the way back: the inputs that come back drift away from those that went in. The drift is
     measured in each backward pass, as the largest difference relative to the largest input (absolute where that is
@@ -90,15 +93,16 @@ class Reversible(Chain):
         """:meth:`forward` outside of compiled code."""
         if not torch.is_grad_enabled():
             return super().forward(inputs, context)
-        conditions = Conditions(self, inputs.device)
-        tensors = conditions.tensors
-        trainable = [tensor for tensor in dict.fromkeys(tensors) if tensor.requires_grad]
-        needed = trainable or inputs.requires_grad or (context is not None and context.requires_grad)
-        captured = inputs.is_cuda and torch.cuda.is_current_stream_capturing()
-        if not conditions.has_parameters or not needed or captured or not is_plain(inputs, context, *tensors):
-            return super().forward(inputs, context)
-        outputs: tuple[Tensor, Tensor] = _Recompute.apply(self, conditions, inputs, context, *trainable)  # type: ignore[no-untyped-call]
-        return outputs
+        with _TURNS:
+            conditions = Conditions(self, inputs.device)
+            tensors = conditions.tensors
+            trainable = [tensor for tensor in dict.fromkeys(tensors) if tensor.requires_grad]
+            needed = trainable or inputs.requires_grad or (context is not None and context.requires_grad)
+            captured = inputs.is_cuda and torch.cuda.is_current_stream_capturing()
+            if conditions.has_parameters and needed and not captured and is_plain(inputs, context, *tensors):
+                outputs: tuple[Tensor, Tensor] = _Recompute.apply(self, conditions, inputs, context, *trainable)  # type: ignore[no-untyped-call]
+                return outputs
+        return super().forward(inputs, context)
 
     def note(self, drift: Tensor) -> None:
         """Keep the drift of a backward pass; SingularError where it is too large."""
@@ -137,7 +141,7 @@ class _Recompute(torch.autograd.Function):
         gradients: dict[int, Tensor] = {}
         drift = torch.zeros((), device=of_outputs.device, dtype=of_outputs.dtype)
         values, record = outputs.detach(), ctx.record
-        with ctx.conditions.restored(dict(zip(map(id, ctx.trainable), copies, strict=True))):
+        with _TURNS, ctx.conditions.restored(dict(zip(map(id, ctx.trainable), copies, strict=True))):
             links = [step.link for step in record.steps]
             factors = Factors(links, record.multiplicities, values)
             for block in reversed(blocks(record.steps)):

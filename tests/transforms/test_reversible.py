@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
@@ -116,6 +117,27 @@ def saved_bytes(flow: torch.nn.Module) -> int:
         total = sum(storages.values())
     del loss
     return total
+
+
+def test_threads_that_train_take_turns() -> None:
+    torch.manual_seed(0)
+    chain = Reversible([ActNorm(4), InvertibleConv1x1((4, 8, 8)), AffineCoupling((4, 8, 8), 8)])
+    parameters, inputs = [*chain.parameters()], torch.randn(2, 4, 4, 8, 8)
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter += 0.1 * torch.randn_like(parameter)
+
+    def found(images: torch.Tensor) -> list[torch.Tensor]:
+        outputs, logabsdet = chain(images)
+        loss = outputs.square().sum() - logabsdet.sum()
+        return list(torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True))
+
+    alone = [found(images) for images in inputs]
+    with ThreadPoolExecutor(2) as threads:
+        together = list(threads.map(found, [*inputs] * 30))
+    assert all(one is other for one, other in zip(chain.parameters(), parameters, strict=True))
+    for got, expected in zip(together, alone * 30, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_memory_does_not_grow_with_the_number_of_steps() -> None:
