@@ -68,11 +68,13 @@ def exp_convolve(inputs: Tensor, kernel: Tensor, factors: int, terms: int) -> Te
 def factors_and_terms(norm: float, dtype: torch.dtype) -> tuple[int, int]:
     """How many factors make an exponential of ``|M| <= norm``, each of a norm of 3 at most, and the terms of each.
 
+    A norm that is no number, that of a kernel that is none, gives one factor, whose result is none either.
+
     >>> import torch
     >>> [factors_and_terms(norm, torch.float32) for norm in (0.1, 3.0, 7.5)]
     [(1, 6), (1, 19), (3, 18)]
     """
-    factors = max(1, ceil(norm / _NORM))
+    factors = ceil(norm / _NORM) if norm > _NORM else 1
     return factors, num_terms(norm / factors, dtype)
 
 

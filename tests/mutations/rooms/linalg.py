@@ -145,7 +145,7 @@ ROWS = [
     *rows("linalg/exponential.py", "linalg/test_exponential.py",
         ("series of 1 / (1 - M)", "_convolve(term, part) / k", "_convolve(term, part)"),
         ("series without the identity", "term = outputs\n", "outputs = 0 * (term := outputs)\n"),
-        ("one factor of any norm", "max(1, ceil(norm / _NORM))", "1"),
+        ("one factor of any norm", "ceil(norm / _NORM) if norm > _NORM else 1", "1"),
         ("each factor is the whole", "kernel / factors", "kernel"),
         ("series is a term short", "range(1, terms + 1)", "range(1, terms)"),
         ("tail is its first term", "(m + 1) / (1 - norm / (m + 2)) >", "(m + 1) >"),
