@@ -18,7 +18,7 @@ from nflows_woodbury.cli.main import COMMANDS, main
 #: the command line has a page of its own, readers are in data.opening
 INTERNAL = {
     *("checks", "cli", "files", "optional", "precision", "constructors"),
-    *("batches", "run", "saved", "environment", "signals", "comparison"),
+    *("batches", "run", "saved", "environment", "signals", "compared", "comparison"),
     *("replay", "blocks"),  # of Reversible
     *("wavefronts", "anomalies", "condition"),
     *("arrays", "cache", "cifar10", "decoding", "folder", "huggingface", "imagenet"),
