@@ -56,7 +56,8 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(nflows|normflows|pytorch_lightning|pl|npt|numpy)(\..*)?"),  # no inventory is kept for these
     (r"py:.*", r"nflows_woodbury\..*\._\w+"),  # private names in annotations
     (r"py:class", r"nflows_woodbury\.data\.(splits|fingerprints|walking)\.\w+"),  # of readers, which have no pages
-    (r"py:class", r"Transform|Figure"),  # of nflows and matplotlib, in annotations of files that must not import them
+    # of nflows and matplotlib, in annotations of files that must not import them, and what stands beside a Figure
+    (r"py:class", r"Transform|Figure|Path"),
     (r"py:class", r"Tensor|torch\.utils\._python_dispatch\.TorchDispatchMode"),  # of named tuples; not on torch's pages
 ]
 
